@@ -9,7 +9,7 @@ import numpy as np
 from onnxtweak.errors import ModelError, UsageError
 from onnxtweak.goal import ResolvedGoal
 from onnxtweak.method.augment import Trained, train_calibrated, training_library
-from onnxtweak.method.folds import Kept
+from onnxtweak.method.folds import KeptArrays
 from onnxtweak.method.large_arrays import any_in_columns
 from onnxtweak.method.metrics import before_and_after, fixed_and_broken
 from onnxtweak.method.selection.active_neurons import active_neurons
@@ -94,7 +94,7 @@ def _how_many(job: Job, settings: AugmentSettings) -> int:
 
 
 def _trained(
-    job: Job, tables: tuple[Table, Table], goal: ResolvedGoal, settings: AugmentSettings, kept: Kept
+    job: Job, tables: tuple[Table, Table], goal: ResolvedGoal, settings: AugmentSettings, kept: KeptArrays
 ) -> Trained:
     """The MLP, as an earlier run has trained it, if one has."""
     backend, seed, progress = job.engine.backend, job.seed, job.engine.progress

@@ -9,7 +9,7 @@ import numpy as np
 
 from onnxtweak.errors import DataError, ModelError
 from onnxtweak.goal import ResolvedGoal, worst
-from onnxtweak.method.folds import Kept
+from onnxtweak.method.folds import KeptArrays
 from onnxtweak.method.metrics import before_and_after
 from onnxtweak.method.retrain.schedule import (
     NeuronPool,
@@ -151,7 +151,7 @@ def _retrained(
     ends: np.ndarray,
     n: int,
     settings: RetrainSettings,
-    kept: Kept,
+    kept: KeptArrays,
 ) -> tuple[TargetWeights, np.ndarray]:
     """The first n synapses of each target retrained: weights, and their boost (N, c) on validation."""
     problems, temperature = [], temperatures(splits[1].Z, splits[1].labels, goal)
@@ -203,7 +203,7 @@ def _scheduled(
         )
     neurons = _distinct(united(rankings))
     fit, validation = gather_tables(job, neurons)
-    pool = NeuronPool(fit, validation, goal, job.names)
+    pool = NeuronPool(fit, validation, goal, job.names, kept_from_tables(job, neurons, "schedule"))
     with job.timed("schedule"):
         grown, outcomes = run_schedule(stages, pool, join, settings, job.engine)
     columns, synapses = grown.flat()

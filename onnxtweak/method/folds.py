@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 
@@ -20,14 +22,49 @@ _FEW = ((25, 20), (75, 10))
 _MANY, _MANY_LOGITS = 20_000, 2_000_000
 
 
-# What takes long: the arrays that are made, under a name that has all that they depend on.
-Make = Callable[[], dict[str, np.ndarray]]
-Kept = Callable[[str, Make], dict[str, np.ndarray]]
+Arrays = Mapping[str, np.ndarray]
+Make = Callable[[], Arrays]
 
 
-def not_kept(name: str, make: Make) -> dict[str, np.ndarray]:
-    """Make it, whatever an earlier run made."""
-    return make()
+class Steps(Protocol):
+    """Where what takes long in itself goes on that was interrupted."""
+
+    def known(self) -> Arrays | None:
+        """The state after the last step that was saved; None: it begins anew."""
+
+    def add(self, state: Arrays, /) -> None:
+        """Take note of the state after a step."""
+
+
+class KeptArrays(Protocol):
+    """What takes long, from an earlier run or made now, under a name that has all that it depends on."""
+
+    def __call__(self, name: str, make: Make, /) -> Arrays:
+        """The arrays."""
+        ...
+
+    def steps(self, name: str, /) -> Steps:
+        """Where the state is kept while they are made."""
+        ...
+
+
+class NothingKept:
+    """Everything is made anew, whatever an earlier run made."""
+
+    def __call__(self, name: str, make: Make) -> Arrays:
+        return make()
+
+    def steps(self, name: str) -> NothingKept:
+        return self
+
+    def known(self) -> None:
+        return None
+
+    def add(self, state: Arrays) -> None:
+        pass
+
+
+not_kept = NothingKept()
 
 
 def digest_of(*arrays: np.ndarray | None) -> str:
@@ -39,6 +76,12 @@ def digest_of(*arrays: np.ndarray | None) -> str:
             digest.update(np.ascontiguousarray(array).data)
         digest.update(b"\n")
     return digest.hexdigest()[:32]
+
+
+def in_full(value: object) -> str:
+    """All that a value is, in words, its arrays to the last number."""
+    with np.printoptions(threshold=sys.maxsize, floatmode="unique"):
+        return repr(value)
 
 
 @dataclass(frozen=True)
@@ -55,7 +98,7 @@ class Folds:
     judged: np.ndarray
     seed: int = 0
     copies: int = 1
-    kept: Kept = not_kept
+    kept: KeptArrays = not_kept
 
     @property
     def digest(self) -> str:

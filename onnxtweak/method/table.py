@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Protocol
 
@@ -16,7 +16,7 @@ from onnxtweak.engine.passes import Engine
 from onnxtweak.engine.shared.shards import by_shards, captured_shards
 from onnxtweak.engine.subject import Subject
 from onnxtweak.engine.workers.learning_device import LearningDevice
-from onnxtweak.method.folds import digest_of
+from onnxtweak.method.folds import Folds, digest_of, not_kept
 from onnxtweak.method.large_arrays import blocks, end_to_end, let_go, new_array, of_columns, taken
 from onnxtweak.types import Neurons, Tap
 
@@ -51,11 +51,17 @@ class Table:
         """What is learnt: labels (N,) int64, or shares of the classes (N, C)."""
         return self.labels if self.shares is None else self.shares
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """What is learnt depends on it; values of T count by their ends, for a job's own decide the rest."""
         each = (self.groups, self.slices, self.weight, self.shares, self.kept)
         return digest_of(self.T[:1], self.T[-1:], np.array(self.T.shape), self.Z, self.labels, *each)
+
+    def of_folds(self, folds: Folds, what: str, columns: np.ndarray) -> str:
+        """A name, among what `folds.kept` hands out, for what is made of some columns (K,) int64."""
+        if folds.kept is not_kept:
+            return what
+        return f"{what} {digest_of(columns)} {self.digest} {folds.digest}"
 
     def rows(self, chosen: np.ndarray) -> Table:
         """Some samples, in the given order."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from onnxtweak.engine.passes import Folding
-from onnxtweak.engine.scoring.checkpoint import RareSaves, load_arrays, save_arrays
+from onnxtweak.engine.scoring.checkpoint import SavedSteps
 from onnxtweak.engine.scoring.sweep import taps_of
 from onnxtweak.engine.shared.logits import logits_pass
 from onnxtweak.method.selection.numbering import numbered, numbers_of
@@ -186,16 +186,16 @@ class SavedSums:
         cuts = [(asdict(part.tap), part.start, part.stop) for part in work.block]
         key = job.cache_key(samples=job.splits.digest, cuts=cuts, bias=work.bias.tolist())
         settings = job.engine.settings
-        self._file = Path(settings.work_dir or "") / f"screen-{key}-{settings.shard}.npz"
-        self._look, self._progress, self._saves = settings.resume, job.engine.progress, RareSaves()
+        file = Path(settings.work_dir or "") / f"screen-{key}-{settings.shard}.npz"
+        self._steps = SavedSteps(file, settings, "sums of screening", job.engine.progress)
 
     def known(self) -> tuple[int, ScreeningSums] | None:
         """As `SumsSoFar` has it."""
-        found = load_arrays(self._file, look=self._look, what="sums of screening", progress=self._progress)
+        found = self._steps.known()
         if found is None:
             return None
         return int(found.pop("samples")), ScreeningSums(**found)
 
     def add(self, samples: int, sums: ScreeningSums) -> None:
         """Save them, unless they were saved just before. Raises OutputError."""
-        self._saves.save(lambda: save_arrays(self._file, {"samples": np.array(samples), **vars(sums)}))
+        self._steps.add({"samples": np.array(samples), **vars(sums)})

@@ -21,7 +21,7 @@ from onnxtweak.engine.passes import Engine
 from onnxtweak.engine.scoring.checkpoint import KeptResults, load_arrays, save_arrays
 from onnxtweak.errors import UsageError
 from onnxtweak.method.fit.learning import Learning
-from onnxtweak.method.folds import Kept, not_kept
+from onnxtweak.method.folds import KeptArrays, not_kept
 from onnxtweak.method.large_arrays import require_free
 from onnxtweak.method.table import Table, gather, most_neurons, stacked
 from onnxtweak.settings import FitSettings
@@ -117,7 +117,7 @@ def _of_neurons(neurons: Neurons) -> dict[str, Any]:
     return {"taps": taps, "tap_of": neurons.tap_of.tolist(), "index": neurons.index.tolist()}
 
 
-def kept_results(job: Job, what: str, **facts: Any) -> Kept:
+def kept_results(job: Job, what: str, **facts: Any) -> KeptArrays:
     """What hands out results that an earlier run kept in the work directory, and keeps new ones.
 
     what : they are. facts : what they depend on besides the job, as plain data.
@@ -128,7 +128,7 @@ def kept_results(job: Job, what: str, **facts: Any) -> Kept:
     return KeptResults(settings, job.cache_key(what=what, **facts), job.engine.progress)
 
 
-def kept_from_tables(job: Job, neurons: Neurons, what: str) -> Kept:
+def kept_from_tables(job: Job, neurons: Neurons, what: str) -> KeptArrays:
     """`kept_results` of what is learnt from tables of fit and validation samples."""
     return kept_results(job, what, samples=job.splits.digest, **_of_neurons(neurons))
 

@@ -7,7 +7,10 @@ import pytest
 
 import onnxtweak
 from onnxtweak.commands.verify import verify
+from onnxtweak.engine.scoring import checkpoint
 from onnxtweak.errors import DataError, UsageError
+from onnxtweak.method.fit import linear
+from onnxtweak.method.fit.several import weights
 from onnxtweak.settings import DataSettings, EngineSettings
 from tests.support.finders import CLASSES, LACKING, by_hand, finder
 
@@ -92,6 +95,18 @@ def test_the_lacking_class_is_raised_and_boxes_stay(fitted):
         others = [c for c in range(CLASSES) if c != LACKING]
         assert np.array_equal(was[1][..., others], now[1][..., others])
     assert not np.array_equal(was[1][..., LACKING], now[1][..., LACKING])
+
+
+@pytest.mark.parametrize("kind", ["joined", "background"])
+def test_what_was_learnt_is_kept(kind, tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "_LONG", 0)
+    found = finder(kind, tmp_path, samples=60)
+    asked = {"target": str(LACKING), "work_dir": tmp_path / "work", **QUICK}
+    onnxtweak.fit(found.model, data=found.data, output=tmp_path / "new.onnx", **asked)
+    monkeypatch.setattr(weights, "logistic", None)  # nothing is solved again
+    monkeypatch.setattr(linear, "multinomial", None)
+    onnxtweak.fit(found.model, data=found.data, output=tmp_path / "again.onnx", resume=True, **asked)
+    assert (tmp_path / "again.onnx").read_bytes() == (tmp_path / "new.onnx").read_bytes()
 
 
 def test_the_result_is_what_the_file_shows(fitted):

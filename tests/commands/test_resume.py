@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
+import numpy as np
 import onnx
 import pytest
 
@@ -18,17 +20,39 @@ from onnxtweak.settings import (
     JoinSettings,
     MatchSettings,
     OutputSettings,
+    RetrainSettings,
     TargetSettings,
 )
-from onnxtweak.stages import choose_neurons, gather, score
+from onnxtweak.stages import gather, score
+from onnxtweak.stages.lists import make_right
 from tests.support.rounded import rounded
-from tests.support.weak_class import TARGET, carry_out
+from tests.support.weak_class import TARGET, carry_out, more_samples
 
 SCREENED = FitSettings(neurons=6, hidden=0, folds=3)
 # The command, its settings, and the kinds of files that it saves.
 JOBS = {
     "fit": (commands.fit, {"settings": SCREENED}, {"screen", "made", "table"}),
     "fit with an MLP": (commands.fit, {"settings": FitSettings(neurons=6, hidden=2)}, {"made"}),
+    "fit within a budget": (commands.fit, {"settings": FitSettings(neurons=6, budget=12, folds=3)}, {"made"}),
+    "fit with few synapses": (commands.fit, {"settings": FitSettings(neurons=6, synapses=2)}, {"made"}),
+    "fit of listed samples": (
+        commands.fit,
+        {
+            "settings": FitSettings(neurons=6),
+            "data": DataSettings(must=("must.npz",), lock=("lock.npz",)),
+            "targets": TargetSettings(),
+        },
+        {"table", "made"},
+    ),
+    "retrain by a schedule": (
+        commands.retrain,
+        {
+            "join": JoinSettings(count=(1, 2)),
+            "settings": RetrainSettings(schedule="J2 R2 J1"),
+            "targets": TargetSettings(("0", str(TARGET))),
+        },
+        {"made"},
+    ),
     "augment": (commands.augment, {"settings": AugmentSettings(neurons=9, iterations=20)}, {"made"}),
     "match": (commands.match, {"settings": MatchSettings("reference.onnx", neurons=6)}, {"made"}),
     "retrain": (
@@ -39,22 +63,28 @@ JOBS = {
 }
 
 
+# Saves of each kind after which a run ends: each of the first, then one in so many.
+_EACH, _FEW = 2, 5
+
+
 class Killed(BaseException):
     """What ends a run, wherever it is."""
 
 
 @pytest.fixture
 def saved(monkeypatch):
-    """The names of files as they are saved; where the last one was new, the run ends."""
+    """The names of files as they are saved; after the first of each kind, and some later, the run ends."""
     names, plain = [], checkpoint.save_arrays
 
     def save(path, arrays):
         plain(path, arrays)
         names.append(path.name)
-        if names.count(path.name) == 1 or path.name.startswith("screen"):
+        kind, _, _ = path.name.partition("-")
+        known = sum(name.startswith(kind) for name in names)
+        if kind == "screen" or known <= _EACH or known % _FEW == 0:
             raise Killed
 
-    for module in (checkpoint, choose_neurons, gather, score):
+    for module in (checkpoint, gather, score):
         monkeypatch.setattr(module, "save_arrays", save)
     monkeypatch.setattr(checkpoint, "_LONG", 0)  # everything is kept
     monkeypatch.setattr(checkpoint, "_RARITY", 0)
@@ -68,6 +98,10 @@ def test_killed_after_whatever_was_saved(job, cnn, tmp_path, saved, monkeypatch)
     command, changes, kinds = JOBS[job]
     model, data = cnn
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(make_right, "_FIRST", 20)  # so that there are passes over the others
+    x, y = more_samples(model, 60, seed=5)
+    np.savez("must.npz", x=x[:4], y=(y[:4] + 1) % 4)
+    np.savez("lock.npz", x=x[4:], y=y[4:])
     if command is commands.match:
         os.link(model, "reference.onnx")
         onnx.save(rounded(onnx.load(model), 4), "model.onnx")
@@ -96,3 +130,24 @@ def test_killed_after_whatever_was_saved(job, cnn, tmp_path, saved, monkeypatch)
     passes = dict(resumed.run.passes)
     assert not {"screen", "base", "score", "collect"} & {name for name, samples in passes.items() if samples}
     assert all(saved.count(name) == 1 for name in saved if name.startswith(("made", "table")))
+    assert not list((tmp_path / "work").glob("steps-*")), "what is finished needs no state"
+
+
+def test_compare_killed_after_whatever_was_saved(cnn, tmp_path, saved):
+    methods = ("REPAIR", "DFR", "join", "SR-1", "schedule", "fit")
+
+    def run(engine):
+        quick = {"join": JoinSettings(count=(1,), scale=(0, 1)), "settings": FitSettings(hidden=0, folds=3)}
+        made = carry_out(commands.compare, *cnn, methods=methods, engine=engine, **quick)
+        return [repr(replace(one, seconds=0)) for one in made.standings]
+
+    engine = EngineSettings(backend="numpy", threads=1)
+    whole = run(engine)
+    for _ in range(60):
+        try:
+            assert run(replace(engine, work_dir=str(tmp_path / "work"), resume=True)) == whole
+            break
+        except Killed:
+            continue
+    assert len({name for name in saved if name.startswith("made")}) > len(methods)
+    assert all(saved.count(name) == 1 for name in saved if name.startswith("made"))

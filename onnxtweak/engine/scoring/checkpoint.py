@@ -88,30 +88,56 @@ def _intact(path: Path, file: BinaryIO) -> bool:
     return left == 0 and file.read() == digest.digest()
 
 
+class SavedSteps:
+    """The state of what takes long, in the work directory: after a step, in place of that after the last."""
+
+    def __init__(self, path: Path, settings: EngineSettings, what: str, progress: Progress = silent) -> None:
+        """what : it is, for `progress`, which is told where the file is damaged."""
+        self._file, self._look, self._what = path, settings.resume, what
+        self._progress, self._saves, self._begin = progress, RareSaves(), time.monotonic()
+
+    def known(self) -> dict[str, np.ndarray] | None:
+        """The state that an earlier run saved last; None where it saved none."""
+        return load_arrays(self._file, look=self._look, what=self._what, progress=self._progress)
+
+    def add(self, state: Mapping[str, Any]) -> None:
+        """Save the state, unless little has been done since the last one. Raises OutputError."""
+        if time.monotonic() - self._begin >= _LONG:
+            self._saves.save(lambda: save_arrays(self._file, state))
+
+
 class KeptResults:
     """Finished results in the work directory, a file each, under all that they depend on."""
 
     def __init__(self, settings: EngineSettings, cache_key: str, progress: Progress = silent) -> None:
         """cache_key : digest of what all results depend on. settings : with a work directory."""
         assert settings.work_dir is not None
-        self._folder, self._resume = Path(settings.work_dir), settings.resume
+        self._folder, self._settings = Path(settings.work_dir), settings
         self._key, self._progress = cache_key, progress
 
-    def __call__(self, name: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    def __call__(self, name: str, make: Callable[[], Mapping[str, np.ndarray]]) -> Mapping[str, np.ndarray]:
         """The arrays that an earlier run made under a name, or those made now; kept if that took long.
 
         name : has all that they depend on besides the key. Raises OutputError.
         """
-        digest = hashlib.sha256(f"{self._key} {name}".encode()).hexdigest()[:32]
-        path = self._folder / f"made-{digest}.npz"
-        known = load_arrays(path, look=self._resume, what="what was learnt", progress=self._progress)
-        if known is not None:
-            return known
-        begin = time.monotonic()
-        made = make()
-        if time.monotonic() - begin >= _LONG:
-            save_arrays(path, made)
+        path = self._file("made", name)
+        look, begin = self._settings.resume, time.monotonic()
+        made: Mapping[str, np.ndarray] | None
+        made = load_arrays(path, look=look, what="what was learnt", progress=self._progress)
+        if made is None:
+            made = make()
+            if time.monotonic() - begin >= _LONG:
+                save_arrays(path, made)
+        self._file("steps", name).unlink(missing_ok=True)
         return made
+
+    def steps(self, name: str) -> SavedSteps:
+        """Where the state is kept while the result of this name is made."""
+        return SavedSteps(self._file("steps", name), self._settings, "what was being learnt", self._progress)
+
+    def _file(self, kind: str, name: str) -> Path:
+        digest = hashlib.sha256(f"{self._key} {name}".encode()).hexdigest()[:32]
+        return self._folder / f"{kind}-{digest}.npz"
 
 
 class RareSaves:

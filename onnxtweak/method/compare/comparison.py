@@ -7,13 +7,14 @@ targets on test is read off at fixed drops of the overall accuracy, for all meth
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 
 from onnxtweak.goal import ResolvedGoal, least_right
 from onnxtweak.method.compare.repair import Reranking
-from onnxtweak.method.folds import COARSE, fold_numbers
+from onnxtweak.method.folds import COARSE, Arrays, fold_numbers
 from onnxtweak.method.metrics import fixed_and_broken, harm, mcnemar, measure
 from onnxtweak.method.table import Table
 from onnxtweak.method.tuning.bias_path import BiasPaths
@@ -57,6 +58,23 @@ class MethodResult:
     def parameters(self) -> int:
         """Numbers that are not zero."""
         return self.patch.parameters
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All of it as arrays."""
+        own = {f"patch {name}": np.asarray(part) for name, part in vars(self.patch).items()}
+        found = {name: np.asarray(part) for name, part in vars(self).items() if part is not None}
+        return {**found, "patch": np.array(type(self.patch).__name__), **own}
+
+    @classmethod
+    def of_arrays(cls, found: Arrays) -> MethodResult:
+        """What `arrays` gave, which may be among others."""
+        form = next(form for form in (Linear, Mlp, Reranking) if form.__name__ == str(found["patch"]))
+        parts = ((each.name, found[f"patch {each.name}"]) for each in fields(form))
+        numbers: dict[str, Any] = {name: part if part.ndim else part.item() for name, part in parts}
+        logits = found["held_out"], found["base"], found["labels"]
+        point, at, groups = (found.get(name) for name in ("point", "at", "groups"))
+        return cls(found["columns"], form(**numbers), *logits, point, at, str(found["note"]), groups)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from onnxtweak.method.compare.comparison import MethodResult
 from onnxtweak.method.compare.controls import LastLayer, last_layer
 from onnxtweak.method.compare.repair import Reranking
 from onnxtweak.method.fit.learning import Learning
+from onnxtweak.method.folds import digest_of, in_full, not_kept
 from onnxtweak.method.retrain.weights import temperatures
 from onnxtweak.method.selection.ranking import Ranking
 from onnxtweak.method.table import Table
@@ -69,6 +70,18 @@ class CompareInputs:
     def all_are_targets(self) -> bool:
         """Whether every class with samples is a target."""
         return self.goal.all_are_targets(self.fit.labels)
+
+    @cached_property
+    def named(self) -> str:
+        """A name, among what `learning.kept` hands out, for what methods make of all this."""
+        if self.learning.kept is not_kept:
+            return ""
+        tables = [table.digest for table in (self.fit, self.validation, self.test, self.learning.table)]
+        columns = [*self.families.values(), self.penultimate, self.random, self.active, *self.joined]
+        ranked = [part for r in self.rankings for part in (r.weight, r.count)]
+        arrays = digest_of(self.judged, *columns, *ranked)
+        facts = (self.goal, self.join, self.settings, self.seed, self.engine.backend.name)
+        return f"{in_full(facts)} {tables} {arrays}"
 
     @cached_property
     def temperature(self) -> float:

@@ -23,7 +23,7 @@ from onnxtweak.method.fit.learning import Learning
 from onnxtweak.method.fit.linear import RIDGES, fit_linear
 from onnxtweak.method.fit.several.problem import MarksProblem
 from onnxtweak.method.fit.several.weights import MarksPath, design_of_marks, held_out_marks
-from onnxtweak.method.folds import Folds
+from onnxtweak.method.folds import Arrays, Folds, digest_of
 from onnxtweak.method.solvers.multinomial import Solution
 from onnxtweak.method.table import Table
 from onnxtweak.method.tuning.target_bias import BiasChoice
@@ -145,13 +145,30 @@ def _best_ridges(
     problem: MarksProblem, name: str, columns: np.ndarray, table: Table, judge: AnchorJudge
 ) -> _RidgesByPrecision:
     """From strong to weak ridges, until no class has got better for a while."""
-    made = design_of_marks(table, columns, problem.targets)
+    path = MarksPath(
+        name,
+        columns,
+        design_of_marks(table, columns, problem.targets),
+        problem.cool,
+        np.full(len(problem.targets), RIDGES[0]),
+    )
+
+    def make() -> Arrays:
+        found = _searched(path, problem, table, judge)
+        return {"held_out": found.path.held_out, "ridge": found.path.ridge, "precision": found.precision}
+
+    named = f"ridges by precision of {digest_of(columns)} for {problem.targets.tolist()}"
+    found = problem.kept(named, make)
+    reached = replace(path, held_out=found["held_out"], ridge=found["ridge"])
+    return _RidgesByPrecision(reached, found["precision"])
+
+
+def _searched(path: MarksPath, problem: MarksProblem, table: Table, judge: AnchorJudge) -> _RidgesByPrecision:
     folds, start = problem.folds.coarse, dict[int, Solution]()
     best = np.full(len(problem.targets), -1.0)
-    path = MarksPath(name, columns, made, problem.cool, np.full(len(best), RIDGES[0]))
     since = 0
     for ridge in (ridge for ridge in RIDGES if ridge <= _STRONGEST):
-        logits = held_out_marks(problem, made, folds, ridge, folds.numbers, start)
+        logits = held_out_marks(problem, path.design, folds, ridge, folds.numbers, start)
         Z = table.Z.copy()
         Z[:, problem.targets] = _in_units(problem, logits)
         now = np.nan_to_num(judge.found(Z).average_precision()[0][problem.targets])

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from onnxtweak.data.several.marks import rarest
-from onnxtweak.method.folds import Folds, Kept, not_kept
+from onnxtweak.method.folds import Folds, KeptArrays, not_kept
 from onnxtweak.method.table import Table, stacked
 from onnxtweak.method.temperature import fit_temperature
 
@@ -26,7 +26,7 @@ class Learning:
     judged: np.ndarray
     copies: Table | None = None
     always: bool = False
-    kept: Kept = not_kept
+    kept: KeptArrays = not_kept
 
     @property
     def judged_on_copies(self) -> Learning:

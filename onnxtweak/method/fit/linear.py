@@ -12,7 +12,7 @@ import numpy as np
 
 from onnxtweak.engine.machine.single_thread import is_small, side_by_side
 from onnxtweak.method.fit.candidate import WORTH_READING, FitCandidate, simplest
-from onnxtweak.method.folds import Folds, Make, digest_of, not_kept
+from onnxtweak.method.folds import Arrays, Folds, Make, Steps
 from onnxtweak.method.softmax import log_loss, log_losses
 from onnxtweak.method.solvers.chunked import ChunkedProblem
 from onnxtweak.method.solvers.design import Design, design
@@ -61,15 +61,49 @@ def search_ridges(
     """The best ridge for some columns, from strong to weak until the held-out log-loss no longer falls."""
     path = LinearPath.of(table, columns, name, folds)
     ridges = ridges if len(columns) else ridges[-1:]
-    return path.at(path.kept(f"ridges {ridges}", lambda: _searched(path, ridges)))
+    name, kept = path.named(f"ridges {ridges}"), folds.kept
+    return path.at(kept(name, lambda: _searched(path, ridges, kept.steps(name))))
 
 
-def _searched(path: LinearPath, ridges: Sequence[float]) -> dict[str, np.ndarray]:
-    """The best of some ridges, as `LinearPath.at` takes it."""
+@dataclass(frozen=True)
+class _Search:
+    """How far a search for the best ridge is. best : so far. tried : how many ridges were. since : of these,
+    the last that were hardly better. reached : by the last, by fold."""
+
+    best: LinearPath
+    tried: int = 0
+    since: int = 0
+    reached: Mapping[int, Solution] = field(default_factory=dict)
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All of it as arrays."""
+        found = {"counts": np.array([self.tried, self.since]), **self.best.arrays}
+        for k, solution in self.reached.items():
+            found |= {f"{k} {name}": array for name, array in solution.arrays.items()}
+        return found
+
+    @classmethod
+    def of_arrays(cls, found: Arrays, path: LinearPath) -> _Search:
+        """What `arrays` gave, of this path."""
+        parts = {k: f"{k} " for k in path.numbers}
+        each = {
+            k: {name.removeprefix(part): found[name] for name in found if name.startswith(part)}
+            for k, part in parts.items()
+        }
+        xp = path.design.xp
+        reached = {k: Solution.of_arrays(arrays, xp) for k, arrays in each.items()}
+        tried, since = found["counts"].tolist()
+        return cls(path.at(found), tried, since, reached)
+
+
+def _searched(path: LinearPath, ridges: Sequence[float], steps: Steps) -> dict[str, np.ndarray]:
+    """The best of some ridges, as `LinearPath.at` takes it. steps : where the state is after each."""
     table, coarse, counted = path.table, path.folds.coarse, path.counted
-    base = float(path.losses_of_base.mean())
-    best, since, known = path, 0, dict[int, Solution]()
-    for ridge in ridges:
+    base, state = float(path.losses_of_base.mean()), steps.known()
+    search = _Search(path) if state is None else _Search.of_arrays(state, path)
+    best, since, known = search.best, search.since, search.reached
+    for number, ridge in enumerate(ridges[search.tried :], start=search.tried + 1):
         path = replace(path, ridge=ridge)
         logits, start = table.Z.copy(), dict[int, Solution]()
         for k, found in path.solutions(coarse, path.numbers, known):
@@ -88,8 +122,8 @@ def _searched(path: LinearPath, ridges: Sequence[float]) -> dict[str, np.ndarray
             break
         if since == _PATIENCE:
             break
-    axes = {f"axes {k}": axes for k, axes in best.reached.items()}
-    return {"ridge": np.array(best.ridge), "losses": best.losses, **axes}
+        steps.add(_Search(best, number, since, known).arrays)
+    return best.arrays
 
 
 def search_families(
@@ -137,16 +171,23 @@ class LinearPath:
         return replace(path, chunked=held)
 
     def at(self, found: Mapping[str, np.ndarray]) -> LinearPath:
-        """The path at what `_searched` found."""
+        """The path at what `arrays` gave."""
         reached = {k: found[f"axes {k}"] for k in self.numbers if f"axes {k}" in found}
         return replace(self, ridge=float(found["ridge"]), losses=found["losses"], reached=reached)
 
-    def kept(self, what: str, make: Make) -> dict[str, np.ndarray]:
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What `at` takes."""
+        axes = {f"axes {k}": axes for k, axes in self.reached.items()}
+        return {"ridge": np.array(self.ridge), "losses": self.losses, **axes}
+
+    def named(self, what: str) -> str:
+        """A name, among what `folds.kept` hands out, for what is made of this path."""
+        return self.table.of_folds(self.folds, f"{what} {self.ridge}", self.columns)
+
+    def kept(self, what: str, make: Make) -> Arrays:
         """What is made of this path, or what an earlier run made of it."""
-        if self.folds.kept is not_kept:
-            return make()
-        own = f"{what} {self.ridge} {digest_of(self.columns)} {self.table.digest} {self.folds.digest}"
-        return self.folds.kept(own, make)
+        return self.folds.kept(self.named(what), make)
 
     @cached_property
     def tolerance(self) -> float:
@@ -187,7 +228,7 @@ class LinearPath:
         start = self.reached if np.array_equal(folds.number, folds.coarse.number) else {}
         logits, middle = table.Z.copy(), np.zeros(())
 
-        def held_out(k: int) -> dict[str, np.ndarray]:
+        def held_out(k: int) -> Arrays:
             def solved() -> dict[str, np.ndarray]:
                 found = self._solved(start.get(k), folds.learning_weight(k))
                 return {"axes": found.axes, "scores": found.scores[folds.held_out(k)]}
@@ -205,7 +246,7 @@ class LinearPath:
                 patch = on_all_classes(found, self._free, table.Z.shape[1])
                 return {**patch.arrays, "note": np.array(found.note)}
 
-            found = self.kept("all samples", solved)
+            found = dict(self.kept("all samples", solved))
             note = str(found.pop("note"))
             return Linear(**found), (f"{self.name}: {note}",) if note else ()
 

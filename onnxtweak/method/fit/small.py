@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from onnxtweak.method.fit.candidate import FitCandidate
 from onnxtweak.method.fit.linear import on_all_classes
-from onnxtweak.method.folds import Folds
+from onnxtweak.method.folds import Arrays, Folds
 from onnxtweak.method.large_arrays import of_columns, transposed_product
 from onnxtweak.method.retrain.weights import RetrainProblem, retrain_path
 from onnxtweak.method.selection.screening import ScreeningSums, residuals, scores
@@ -85,26 +86,32 @@ def fit_small(
 ) -> FitCandidate:
     """A linear patch of all classes on `count` of the columns. choose : `pursue` or `shrink`."""
     free, judged = np.unique(table.labels), folds.judged
-    pool = table.columns(columns)
+    pool, named = table.columns(columns), table.of_folds(folds, f"{count} by {name}", columns)
+
+    def held_out(ridge: float, k: int) -> Arrays:
+        """Scores of a fold under weights on neurons that the others chose."""
+        chosen = columns[choose(pool.rows(folds.learning(k)), count, ridge)]
+        found = multinomial(
+            of_columns(table.T, chosen),
+            table.Z,
+            table.labels,
+            ridge=ridge,
+            free=free,
+            sample_weight=folds.learning_weight(k),
+            tolerance=1e-6,
+        )
+        return {"scores": found.scores[folds.held_out(k)]}
+
     tried = []
     for ridge in ridges:
         logits = table.Z.copy()
-        for k in folds.numbers:
-            chosen = columns[choose(pool.rows(folds.learning(k)), count, ridge)]
-            found = multinomial(
-                of_columns(table.T, chosen),
-                table.Z,
-                table.labels,
-                ridge=ridge,
-                free=free,
-                sample_weight=folds.learning_weight(k),
-                tolerance=1e-6,
-            )
-            rows = folds.held_out(k)
-            logits[np.ix_(rows, free)] += found.scores[rows].astype(logits.dtype)
+        for k in folds.numbers.tolist():
+            found = folds.kept(f"{named}, ridge {ridge}, fold {k}", partial(held_out, ridge, k))
+            logits[np.ix_(folds.held_out(k), free)] += found["scores"].astype(logits.dtype)
         tried.append((log_loss(logits[judged], table.labels[judged]), ridge, logits))
     loss, ridge, logits = min(tried, key=lambda candidate: candidate[0])
-    chosen = columns[choose(pool, count, ridge)]
+    at_last = folds.kept(f"{named}, ridge {ridge}", lambda: {"chosen": choose(pool, count, ridge)})
+    chosen = columns[at_last["chosen"]]
     described = f"{len(chosen)} neurons by {name}, ridge {ridge:g}"
 
     def learn() -> tuple[Linear, tuple[str, ...]]:
@@ -126,40 +133,48 @@ def fit_targets(
     """A linear patch of the targets' logits alone, each with up to `count` neurons of its own, and a bias."""
     judged = folds.judged
     count = min(count, MOST_PURSUED)
+    named = table.of_folds(folds, f"{count} each of {targets.tolist()} at {ridges}", columns)
 
-    def solved(rows: np.ndarray) -> list[tuple[np.ndarray, Linear]]:
-        """For each ridge, the columns and the patch fitted to the rows."""
+    def solved(rows: np.ndarray) -> Arrays:
+        """The columns, and for each ridge the patch fitted to the rows."""
         part = table.rows(rows)
         chosen = [pursued(part, columns, int(j), count) for j in targets]
         tables = [of_columns(part.T, c) for c in chosen]
         problem = RetrainProblem.of(tables, part.Z, part.labels, targets, 1.0, chosen)
-        return [
-            _side_by_side(chosen, found, targets, table.Z.shape[1])
-            for found in retrain_path(problem, ridges, intercept=True)
-        ]
+        path = retrain_path(problem, ridges, intercept=True)
+        each = [_side_by_side(chosen, found, targets, table.Z.shape[1]) for found in path]
+        whole = {"weight": [weight for weight, _ in each], "bias": [shift for _, shift in each]}
+        return {"columns": np.unique(np.concatenate(chosen)), **{k: np.stack(v) for k, v in whole.items()}}
+
+    def patches(what: str, rows: np.ndarray) -> tuple[np.ndarray, list[Linear]]:
+        """The same, or what an earlier run made of these rows."""
+        found = folds.kept(f"{named}, {what}", lambda: solved(rows))
+        return found["columns"], list(map(Linear, found["weight"], found["bias"]))
 
     held = [table.Z.copy() for _ in ridges]
-    for k in folds.numbers:
+    for k in folds.numbers.tolist():
         rows = folds.held_out(k)
-        for logits, (chosen, patch) in zip(held, solved(folds.learning(k)), strict=True):
+        chosen, each = patches(f"fold {k}", folds.learning(k))
+        for logits, patch in zip(held, each, strict=True):
             logits[rows] = table.patched(chosen, patch, rows)
     losses = [log_loss(logits[judged], table.labels[judged]) for logits in held]
     best = int(np.argmin(losses))
-    chosen, patch = solved(np.arange(len(table.labels)))[best]
+    chosen, each = patches("all samples", np.arange(len(table.labels)))
+    patch = each[best]
     name = f"{np.count_nonzero(patch.weight)} synapses of the targets by pursuit, ridge {ridges[best]:g}"
     return FitCandidate(name, chosen, held[best], losses[best], lambda: (patch, ()))
 
 
 def _side_by_side(
     columns: Sequence[np.ndarray], found: TargetWeights, targets: np.ndarray, classes: int
-) -> tuple[np.ndarray, Linear]:
-    """Each target's columns and weights as one patch; a column that several targets read appears once."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """Weights (K, C) and biases (C,) of all targets on their columns together, (K,) ascending."""
     chosen = np.unique(np.concatenate(columns))
     weight, shift = np.zeros((len(chosen), classes)), np.zeros(classes)
     for j, own, w in zip(targets, columns, found.weight, strict=True):
         weight[np.searchsorted(chosen, own), j] = w
     shift[targets] = found.bias
-    return chosen, Linear(weight, shift)
+    return weight, shift
 
 
 def pursue(table: Table, count: int, ridge: float) -> np.ndarray:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from onnxtweak.method.folds import digest_of
 from onnxtweak.method.large_arrays import blocks
 from onnxtweak.method.listed.disturbance import Disturbance
 from onnxtweak.method.patch_sum import added
@@ -37,6 +38,10 @@ class Alike:
 
     def features(self, T: np.ndarray) -> np.ndarray:
         return self.disturbance.features(T)
+
+    @property
+    def digest(self) -> str:
+        return digest_of(*vars(self.disturbance).values())
 
     def patch(self, U: np.ndarray) -> DensePatch:
         return self.disturbance.linear(U)
@@ -77,6 +82,10 @@ class OneByOne:
         return replace(self, cut=np.minimum(near, _MOST))
 
     @property
+    def digest(self) -> str:
+        return digest_of(self.similar.weight, self.similar.bias, self.cut)
+
+    @property
     def w1(self) -> np.ndarray:
         """Weights (K, h) float64 of the units, on T."""
         return self.similar.weight / (1 - self.cut)
@@ -106,6 +115,10 @@ class Both:
     @property
     def width(self) -> int:
         return self.alike.width + self.single.width
+
+    @property
+    def digest(self) -> str:
+        return f"{self.alike.digest} {self.single.digest}"
 
     def features(self, T: np.ndarray) -> np.ndarray:
         return np.concatenate([self.alike.features(T), self.single.features(T)], axis=1)

@@ -9,6 +9,7 @@ from typing import cast
 import numpy as np
 
 from onnxtweak.head import Head
+from onnxtweak.method.folds import KeptArrays, not_kept
 from onnxtweak.method.listed.imitation import Imitated
 from onnxtweak.method.listed.repair import HeldOut, Lesson, Repair, repair
 from onnxtweak.method.patch_sum import added, widened
@@ -143,6 +144,7 @@ class ListedProblem:
     """Rows that have to become right, listed must-samples first, and rows that are right and stay so.
 
     temperature : logits are divided by it while learning. imitated : rows to learn from, like must-samples.
+    kept : as of `repair`.
     """
 
     wanted: Table
@@ -150,6 +152,7 @@ class ListedProblem:
     temperature: float
     head: Head
     imitated: Imitated | None = None
+    kept: KeptArrays = not_kept
 
     def with_guarded(self, table: Table, *, bound: bool) -> ListedProblem:
         """With more rows that have to stay.
@@ -165,12 +168,13 @@ class ListedProblem:
 
     def solved(self, previous: Repair | None = None) -> Repair:
         """The repair; previous : of fewer guarded rows."""
-        return repair(self.wanted, self.stays, self.temperature, previous, self.imitated)
+        return repair(self.wanted, self.stays, self.temperature, previous, self.imitated, self.kept)
 
     def control(self) -> Control:
         """The best biases for the same rows."""
         none = np.empty(0, np.int64)
-        bias = repair(self.wanted.columns(none), self.stays.columns(none), self.temperature).patch
+        tables = self.wanted.columns(none), self.stays.columns(none)
+        bias = repair(*tables, self.temperature, kept=self.kept).patch
         right = [
             int(self.head.right(bias.applied(table.Z, table.T[:, :0]), table.labels).sum())
             for table in (self.wanted, self.stays)

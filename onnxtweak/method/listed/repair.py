@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from onnxtweak.head import ONE_LABEL
-from onnxtweak.method.folds import fold_numbers
+from onnxtweak.method.folds import KeptArrays, digest_of, fold_numbers, not_kept
 from onnxtweak.method.listed.disturbance import Disturbance
 from onnxtweak.method.listed.forms import Alike, Both, OneByOne
 from onnxtweak.method.listed.imitation import Imitated
@@ -24,7 +24,7 @@ from onnxtweak.method.solvers.squared_hinge import (
     separate,
 )
 from onnxtweak.method.table import Table, stacked
-from onnxtweak.patch import DensePatch
+from onnxtweak.patch import DensePatch, Mlp
 
 _Learn = Callable[[np.ndarray, np.ndarray], DensePatch]
 
@@ -84,18 +84,19 @@ def repair(
     temperature: float,
     previous: Repair | None = None,
     imitated: Imitated | None = None,
+    kept: KeptArrays = not_kept,
 ) -> Repair:
     """The patch of least disturbance that makes must-rows right and keeps guarded rows so.
 
     must : rows with the labels that they must get. guarded : rows that are right. temperature : logits are
     divided by it while learning. previous : of the first of these rows; the form is its, and what was
     infeasible is not tried again. imitated : rows to learn from as well, where that is better for must-rows
-    held out.
+    held out. kept : what hands out weights that an earlier run found, and stores those of this one.
     """
     if previous is not None:
-        problem = _Problem(must, guarded, temperature, previous.imitated)
+        problem = _Problem(must, guarded, temperature, previous.imitated, kept)
         return problem.solved(previous.form.silent_on(guarded.T), previous.held_out, previous)
-    problem = _Problem(must, guarded, temperature)
+    problem = _Problem(must, guarded, temperature, kept=kept)
     alike = Alike(Disturbance.of(guarded.T, must.T))
     wrong = ~_right(must)
     if not wrong.any():
@@ -131,17 +132,23 @@ class Lesson:
 
 
 def teach(
-    must: Table, guarded: Table, temperature: float, imitated: Imitated, widths: Sequence[int], least: HeldOut
+    must: Table,
+    guarded: Table,
+    temperature: float,
+    imitated: Imitated,
+    widths: Sequence[int],
+    least: HeldOut,
+    kept: KeptArrays = not_kept,
 ) -> Lesson | None:
     """What imitations teach hidden units; None where a linear patch does as well on rows held out.
 
-    Tables as of `repair`. widths : how many of the first columns are read, each tried. least : of the linear
-    patch.
+    Tables and kept as of `repair`. widths : how many of the first columns are read, each tried. least : of
+    the linear patch.
     """
     best, shown, columns = None, least, must.T.shape[1]
     for width in widths:
         tables = [_first_columns(table, width) for table in (must, guarded, imitated.table)]
-        problem = _Problem(tables[0], tables[1], temperature, replace(imitated, table=tables[2]))
+        problem = _Problem(tables[0], tables[1], temperature, replace(imitated, table=tables[2]), kept)
         found = problem.held_out(problem.taught, folds=1)
         if found is not None and found.good > shown.good:
             best, shown = problem, found
@@ -165,13 +172,14 @@ def _cost(found: Repair) -> int:
 class _Problem:
     """Rows that must become right, and rows that are, with raw logits; learnt on logits / temperature.
 
-    imitated : rows to learn from as well; None: none.
+    imitated : rows to learn from as well; None: none. kept : as of `repair`.
     """
 
     must: Table
     guarded: Table
     temperature: float
     imitated: Imitated | None = None
+    kept: KeptArrays = not_kept
 
     def together(self, alike: Alike, held_out: HeldOut | None) -> Repair:
         """The linear patch, with units for what it leaves wrong, unless that is too much."""
@@ -235,7 +243,11 @@ class _Problem:
         """What imitations teach of some of the rows, for logits / temperature. must, guarded : numbers."""
         assert self.imitated is not None
         stays = self.guarded.rows(guarded).cooled(self.temperature)
-        return taught(stays, self.imitated.of(must).cooled(self.temperature))
+        learnt = self.imitated.of(must).cooled(self.temperature)
+        what = "taught"
+        if self.kept is not not_kept:
+            what += f" {digest_of(stays.T, learnt.T, learnt.Z, learnt.labels)}"
+        return Mlp(**self.kept(what, lambda: taught(stays, learnt).arrays))
 
     def _linear(self, must: np.ndarray, guarded: np.ndarray) -> DensePatch:
         """A linear patch of some of the rows, of logits / temperature. must, guarded : their numbers."""
@@ -249,7 +261,7 @@ class _Problem:
             like = np.searchsorted(must, self.imitated.like[rows])
             imitated = Imitated(self.imitated.table.rows(rows).cooled(self.temperature), like)
         alike = Alike(Disturbance.of(tables[1].T, tables[0].T))
-        return _Problem(*tables, 1.0, imitated).solved(alike, None).patch
+        return _Problem(*tables, 1.0, imitated, self.kept).solved(alike, None).patch
 
     def _separated(
         self, form: RepairForm, kept: np.ndarray, before: Separation | None, *, alike: bool = False
@@ -261,7 +273,12 @@ class _Problem:
         rows = stacked(parts).cooled(self.temperature)
         kind = np.repeat(np.arange(len(parts)), [len(part.labels) for part in parts])
         listed = ListedRows(rows.T, rows.Z, rows.labels, kind == 0, kind == 2, form)
-        return separate(listed, before, alike=alike)
+        what = "separated"
+        if self.kept is not not_kept:
+            start = None if before is None else digest_of(*before.arrays.values())
+            what += f" {listed.digest} from {start}{', alike' * alike}"
+        found = self.kept(what, lambda: separate(listed, before, alike=alike).arrays)
+        return Separation.of_arrays(found)
 
     def _made_right(self, form: RepairForm, found: Separation) -> np.ndarray:
         """Which must-rows (m,) lead clearly."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from onnxtweak.engine.scoring.scoring import theta_blocks, theta_sweeps
 from onnxtweak.engine.scoring.sweep import Read, ScoringTask
 from onnxtweak.errors import ModelError, UsageError
 from onnxtweak.goal import ResolvedGoal, worst
+from onnxtweak.method.folds import Arrays, KeptArrays, in_full, not_kept
 from onnxtweak.method.join import prefix_sums
 from onnxtweak.method.large_arrays import let_go, of_columns
 from onnxtweak.method.metrics import measure
@@ -82,18 +84,38 @@ class StageOutcome:
     overall: tuple[float, float]
     notes: tuple[str, ...] = ()
 
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All but the stage as arrays."""
+        shares = np.array([self.target, self.overall])
+        return {"classes": self.classes, "shares": shares, "notes": np.array(self.notes, np.str_)}
+
+    @classmethod
+    def of_arrays(cls, stage: Stage, found: Arrays) -> StageOutcome:
+        """What `arrays` gave, which may be among others."""
+        (was, now), (before, after) = found["shares"].tolist()
+        return cls(stage, found["classes"], (was, now), (before, after), tuple(found["notes"].tolist()))
+
 
 @dataclass(frozen=True)
 class NeuronPool:
     """What a schedule works on: tables of the pool's neurons, and what should do better.
 
-    goal : its targets are the classes that a stage may pick. names : of all classes.
+    goal : its targets are the classes that a stage may pick. names : of all classes. kept : what hands out
+    finished stages of an earlier run, and stores those of this one.
     """
 
     fit: Table
     validation: Table
     goal: ResolvedGoal
     names: tuple[str, ...]
+    kept: KeptArrays = not_kept
+
+    def named(self, *facts: object) -> str:
+        """A name, among what `kept` hands out, for what is made of the tables. facts : what it depends on."""
+        if self.kept is not_kept:
+            return ""
+        return f"{in_full((self.goal, *facts))} {self.fit.digest} {self.validation.digest}"
 
 
 # Logits (N, C) of fit and validation under some synapses.
@@ -123,20 +145,13 @@ def run_schedule(
     more than it may is undone.
     """
     schedule = _Schedule(pool, join, retrain, engine, from_pool(pool) if logits is None else logits)
-    goal, labels, synapses, log = pool.goal, pool.validation.labels, NO_SYNAPSES, []
-    for stage in stages:
+    named, synapses, log = pool.named(join, retrain, engine.backend.name), NO_SYNAPSES, []
+    for number, stage in enumerate(stages, start=1):
         engine.progress.start(str(stage), 1, "stages")
-        tried, outcome = schedule.run_stage(stage, synapses)
-        base, now = (
-            goal.head.decisions(goal.head.predict(Z), labels)
-            for Z in (pool.validation.Z, schedule.logits(tried)[1])
-        )
-        if goal.classes_hold(base.right, now.right, base.number, len(pool.names)):
-            synapses = tried
-        else:
-            note = f"{stage} undone: a class would lose more than allowed"
-            outcome = replace(outcome, notes=(*outcome.notes, note))
-        log.append(outcome)
+        so_far = " ".join(map(str, stages[:number]))
+        found = pool.kept(f"{so_far} {named}", partial(schedule.stage_kept, stage, synapses))
+        synapses = SynapsesByClass.of_arrays(found)
+        log.append(StageOutcome.of_arrays(stage, found))
         engine.progress.advance(1)
         engine.progress.finish()
     return synapses, tuple(log)
@@ -151,6 +166,19 @@ class _Schedule:
     retrain_settings: RetrainSettings
     engine: Engine
     logits: Logits
+
+    def stage_kept(self, stage: Stage, synapses: SynapsesByClass) -> dict[str, np.ndarray]:
+        """The synapses after one more stage, unless it has to be undone, and what it did, as arrays."""
+        goal, labels = self.pool.goal, self.pool.validation.labels
+        tried, outcome = self.run_stage(stage, synapses)
+        base, now = (
+            goal.head.decisions(goal.head.predict(Z), labels)
+            for Z in (self.pool.validation.Z, self.logits(tried)[1])
+        )
+        if not goal.classes_hold(base.right, now.right, base.number, len(self.pool.names)):
+            note = f"{stage} undone: a class would lose more than allowed"
+            tried, outcome = synapses, replace(outcome, notes=(*outcome.notes, note))
+        return {**tried.arrays, **outcome.arrays}
 
     def run_stage(self, stage: Stage, synapses: SynapsesByClass) -> tuple[SynapsesByClass, StageOutcome]:
         """The synapses after one more stage, and what it did."""

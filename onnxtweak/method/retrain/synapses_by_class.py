@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -23,6 +23,21 @@ class SynapsesByClass:
     weight: dict[int, np.ndarray]
     threshold: dict[int, np.ndarray]
     count: dict[int, np.ndarray]
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All of it as arrays."""
+        return {f"{name} {j}": array for name, part in vars(self).items() for j, array in part.items()}
+
+    @classmethod
+    def of_arrays(cls, found: Mapping[str, np.ndarray]) -> SynapsesByClass:
+        """What `arrays` gave, which may be among others."""
+        parts: dict[str, dict[int, np.ndarray]] = {each.name: {} for each in fields(cls)}
+        for key, array in found.items():
+            name, _, j = key.partition(" ")
+            if name in parts:
+                parts[name][int(j)] = array
+        return cls(**parts)
 
     def without(self, classes: Sequence[int] | np.ndarray) -> SynapsesByClass:
         """The synapses of the other classes."""

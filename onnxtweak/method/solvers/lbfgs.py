@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import ModuleType
 from typing import Any, Protocol
 
+import numpy as np
+
 from onnxtweak.engine.machine.single_thread import threads_for
+from onnxtweak.engine.workers.learning_device import on_host
 
 # Pairs of steps and gradient changes that L-BFGS remembers. On tables of real networks, 20 take half to nine
 # tenths of the steps that 10 take.
@@ -43,6 +47,22 @@ class Descent:
     scores: Any
     gradient: Any = None
     pairs: tuple[tuple[Any, Any], ...] = ()
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All of it as arrays; those that it lacks are left out."""
+        found = {"U": self.U, "scores": self.scores, "gradient": self.gradient}
+        for number, pair in enumerate(self.pairs):
+            found |= {f"step {number}": pair[0], f"bent {number}": pair[1]}
+        return {name: on_host(array) for name, array in found.items() if array is not None}
+
+    @classmethod
+    def of_arrays(cls, found: Mapping[str, np.ndarray], xp: ModuleType) -> Descent:
+        """What `arrays` gave. xp : the library of the objective."""
+        each = {name: xp.asarray(array) for name, array in found.items() if array.ndim}
+        count = sum(name.startswith("step ") for name in found)
+        pairs = tuple((each[f"step {number}"], each[f"bent {number}"]) for number in range(count))
+        return cls(each["U"], each["scores"], each.get("gradient"), pairs)
 
     def penalised(self, more: Any) -> Descent:
         """The same for a loss that has `more * U**2 / 2` on top; more : broadcast to U, may be negative."""

@@ -10,7 +10,9 @@ against `xp`, NumPy or CuPy, the library of its design; what the caller gets is 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -43,6 +45,21 @@ class Solution:
     note: str = ""
     penalty: Any = None
     descent: Descent | None = None
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What it takes to go on from here, as arrays: `of_arrays` gives all but weights and scores."""
+        assert self.descent is not None
+        found = {"axes": self.axes, "penalty": on_host(self.penalty), "loss": np.array(self.loss)}
+        found |= {"iterations": np.array(self.iterations), "note": np.array(self.note)}
+        return {**found, **self.descent.arrays}
+
+    @classmethod
+    def of_arrays(cls, found: Mapping[str, np.ndarray], xp: ModuleType = np) -> Solution:
+        """What `arrays` gave. xp : the library of the design."""
+        nothing, known = np.empty(0), (xp.asarray(found["penalty"]), Descent.of_arrays(found, xp))
+        ended = float(found["loss"]), int(found["iterations"]), str(found["note"])
+        return cls(nothing, nothing, found["axes"], nothing, *ended, *known)
 
     def with_unseen(self, seen: np.ndarray) -> Solution:
         """The same with classes between its own that get the mean of what these get. seen (F',) bool."""

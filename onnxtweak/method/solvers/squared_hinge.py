@@ -7,6 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
+from onnxtweak.method.folds import Arrays, digest_of
 from onnxtweak.method.solvers.lbfgs import lbfgs
 from onnxtweak.method.table import Table
 from onnxtweak.patch import DensePatch
@@ -49,6 +50,10 @@ class RepairForm(Protocol):
     def width(self) -> int:
         """A, the number of features."""
 
+    @property
+    def digest(self) -> str:
+        """The features depend on it."""
+
     def features(self, T: np.ndarray) -> np.ndarray:
         """(n, A) float32 for T (n, K)."""
 
@@ -73,6 +78,11 @@ class ListedRows:
     must: np.ndarray
     learnt: np.ndarray
     form: RepairForm
+
+    @property
+    def digest(self) -> str:
+        """What is solved for depends on it."""
+        return f"{digest_of(self.T, self.Z, self.labels, self.must, self.learnt)} {self.form.digest}"
 
     def penalties(self, order: np.ndarray, of_must: float, of_others: float) -> np.ndarray:
         """(len(order), 1): those of some rows, in this order."""
@@ -114,6 +124,16 @@ class Separation:
     must: int
     others: int
     spared: int = 0
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All of it as arrays."""
+        return {"U": self.U, "counts": np.array([self.stage, self.must, self.others, self.spared])}
+
+    @classmethod
+    def of_arrays(cls, found: Arrays) -> Separation:
+        """What `arrays` gave."""
+        return cls(found["U"], *found["counts"].tolist())
 
     @property
     def cost(self) -> int:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
+
+import numpy as np
 
 from onnxtweak.errors import ModelError
 from onnxtweak.method.compare.comparison import MethodResult, judge, metric_shown
@@ -25,14 +28,12 @@ def try_methods(
     progress, control = job.engine.progress, None
     progress.start("compare", len(methods), "methods")
     for name, method in methods.items():
-        begin = time.perf_counter()
         try:
-            with job.engine.backend.learning():
-                result = method(inputs)
+            made = inputs.learning.kept(f"{name} {inputs.named}", partial(_made, method, inputs, job))
         except ModelError as error:
             refused[name] = str(error)
             continue
-        seconds = time.perf_counter() - begin
+        result, seconds = MethodResult.of_arrays(made), float(made["seconds"])
         outcome = judge(result, inputs.test, inputs.goal, inputs.settings.margin)
         control = outcome if control is None else control
         changes = outcome.delivered and bool(result.parameters or outcome.bias.any())
@@ -46,3 +47,11 @@ def try_methods(
         kept = replace(outcome, made=None)  # as large as the logits, which nothing needs any more
         yield name, result, MethodRun(kept, verdict, result.parameters, seconds, result.note, reading)
     progress.finish()
+
+
+def _made(method: Method, inputs: CompareInputs, job: Job) -> dict[str, np.ndarray]:
+    """The result of a method, and how many seconds it took, as arrays. Raises ModelError."""
+    begin = time.perf_counter()
+    with job.engine.backend.learning():
+        result = method(inputs)
+    return {**result.arrays, "seconds": np.array(time.perf_counter() - begin)}

@@ -11,6 +11,7 @@ import numpy as np
 from onnxtweak.data.splits import View
 from onnxtweak.engine.passes import capture
 from onnxtweak.head import ONE_LABEL, Head
+from onnxtweak.method.folds import KeptArrays, digest_of, not_kept
 from onnxtweak.method.listed.imitation import Imitated
 from onnxtweak.method.listed.problem import Earlier, ListedProblem, Repaired, of_labels
 from onnxtweak.method.listed.repair import HeldOut, Lesson, teach
@@ -19,7 +20,7 @@ from onnxtweak.method.table import Table, most_neurons, stacked
 from onnxtweak.method.temperature import fit_temperature
 from onnxtweak.patch import DensePatch
 from onnxtweak.stages.choose_neurons import TableNeurons
-from onnxtweak.stages.gather import gather_table
+from onnxtweak.stages.gather import gather_table, kept_from_tables
 from onnxtweak.stages.lists.base_decisions import BaseDecisions
 from onnxtweak.stages.lists.imitate import IMITATIONS, LESSONS, imitate
 from onnxtweak.stages.open_job import Job
@@ -53,7 +54,8 @@ def make_right(
     }
     must = gather_table(job, listed["must"], neurons, "must") if "must" in listed else None
     tables = {role: gather_table(job, view, neurons, "guarded") for role, view in first.items()}
-    known = _Known(must, tables, data, job.head)
+    kept = kept_from_tables(job, neurons, "listed samples")
+    known = _Known(must, tables, data, job.head, kept)
     some = None
     if must is not None and "lock" in guards:
         some = imitate(job, neurons, listed["must"], guards["lock"], min(IMITATIONS, room // 8))
@@ -75,7 +77,7 @@ def make_right(
         each = max(min((room - len(problem.stays.labels)) // 2, _VIOLATED) // len(guards), 1)
         tried = found.patch, problem.temperature * found.form.margin / 2
         violated = {
-            role: _violated(job, view, neurons, earlier, tried, each)
+            role: _violated(job, view, neurons, earlier, tried, each, kept)
             for role, view in rest.items()
             if len(view)
         }
@@ -95,12 +97,14 @@ def make_right(
 
 @dataclass(frozen=True, eq=False)
 class _Known:
-    """Tables of listed samples, of all columns. guards : by role. data : rows of the fit split."""
+    """Tables of listed samples, of all columns. guards : by role. data : rows of the fit split. kept : as of
+    `repair`."""
 
     must: Table | None
     guards: Mapping[str, Table]
     data: Table | None
     head: Head
+    kept: KeptArrays
 
     @cached_property
     def whole(self) -> Table:
@@ -117,7 +121,7 @@ class _Known:
         """What has to become right and what stays, on top of an earlier patch. imitated : patched already."""
         none = self.whole.rows(np.empty(0, np.int64))
         wanted = earlier.over(none if self.must is None else self.must)
-        problem = ListedProblem(wanted, earlier.over(none), self.temperature, self.head, imitated)
+        problem = ListedProblem(wanted, earlier.over(none), self.temperature, self.head, imitated, self.kept)
         for role, table in self.guards.items():
             problem = problem.with_guarded(earlier.over(table), bound=role == "lock")
         if self.data is not None:
@@ -134,7 +138,8 @@ class _Known:
         width = self.must.T.shape[1]
         more = replace(imitated, table=earlier.patched(imitated.table))
         widths = dict.fromkeys((width - earlier.inputs, width))
-        return teach(earlier.patched(self.must), guarded, self.temperature, more, tuple(widths), least)
+        must, temperature = earlier.patched(self.must), self.temperature
+        return teach(must, guarded, temperature, more, tuple(widths), least, self.kept)
 
 
 def _labels_right(
@@ -147,13 +152,13 @@ def _labels_right(
     if "lock" in listed and len(guarded := decided.guarded("lock", listed["lock"])):
         tables.append(gather_table(job, guarded.spread_out(_FIRST), neurons, "guarded"))
     known = stacked([table for table in (must, *tables, data) if table is not None])
-    none = known.rows(np.empty(0, np.int64))
+    none, kept = known.rows(np.empty(0, np.int64)), kept_from_tables(job, neurons, "listed samples")
     found = []
     for label in range(job.subject.classes):
         of = known.of_label(label)
         temperature = fit_temperature(of.Z, of.labels)
         wanted, empty = (earlier.over(table).of_label(label) for table in (must or none, none))
-        problem = ListedProblem(wanted, empty, temperature, ONE_LABEL)
+        problem = ListedProblem(wanted, empty, temperature, ONE_LABEL, kept=kept)
         for table in tables:
             problem = problem.with_guarded(earlier.over(table).of_label(label), bound=True)
         if data is not None:
@@ -168,8 +173,28 @@ def _without(view: View, rows: np.ndarray) -> View:
 
 
 def _violated(
-    job: Job, view: View, neurons: Neurons, earlier: Earlier, repair: tuple[DensePatch, float], most: int
+    job: Job,
+    view: View,
+    neurons: Neurons,
+    earlier: Earlier,
+    repair: tuple[DensePatch, float],
+    most: int,
+    kept: KeptArrays,
 ) -> tuple[_MostBroken, int]:
+    """`_looked_for`, or what an earlier run found. kept : hands that out, and stores what is found now."""
+    what = "violated"
+    if kept is not not_kept:
+        patches = [part for one in (repair[0], earlier.patch) for part in vars(one).values()]
+        facts = digest_of(*patches, view.rows, view.labels, earlier.columns)
+        what += f" {facts} {view.dataset.digest} {repair[1]} {earlier.inputs} {most}"
+    found = kept(what, lambda: _looked_for(job, view, neurons, earlier, repair, most))
+    table = Table(found["T"], found["Z"], found["labels"])
+    return _MostBroken(table, found["rows"], found["ahead"]), int(found["broken"])
+
+
+def _looked_for(
+    job: Job, view: View, neurons: Neurons, earlier: Earlier, repair: tuple[DensePatch, float], most: int
+) -> dict[str, np.ndarray]:
     """At most so many samples that a patch breaks or nearly so, the worst first; and how many it breaks.
 
     repair : the patch, and the lead of the logits below which a sample that it moved down is nearly broken.
@@ -189,7 +214,9 @@ def _violated(
         if sum(len(one.rows) for one in found) > 2 * most:
             found = [_MostBroken.of(found, most)]
     worst = _MostBroken.of(found, most)
-    return worst if broken else worst.first(0), broken
+    worst = worst if broken else worst.first(0)
+    table, own = worst.table, {"rows": worst.rows, "ahead": worst.ahead, "broken": np.array(broken)}
+    return {"T": table.T, "Z": table.Z, "labels": table.labels, **own}
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from onnxtweak.method.folds import Folds, Make, digest_of, not_kept
+from onnxtweak.method.folds import Arrays, Folds, Make, digest_of, not_kept
 from onnxtweak.method.softmax import sigmoid
 from onnxtweak.method.table import Table
 from onnxtweak.method.temperature import calibrate_labels
@@ -48,7 +48,7 @@ class MarksProblem:
             truth = np.where(table.kept[:, None], sigmoid(cool.astype(np.float64)), marks)
         return cls(own, cool, marks, truth, table.weight, slope, shift, targets, table.Z.shape[1], folds)
 
-    def kept(self, what: str, make: Make) -> dict[str, np.ndarray]:
+    def kept(self, what: str, make: Make) -> Arrays:
         """What is made of this problem, or what an earlier run made of it."""
         if self.folds.kept is not_kept:
             return make()

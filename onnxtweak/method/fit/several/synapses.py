@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
 from onnxtweak.method.fit.several.problem import MarksProblem
 from onnxtweak.method.fit.small import MOST_PURSUED, RIDGES
+from onnxtweak.method.folds import Arrays, digest_of
 from onnxtweak.method.solvers.design import Design, design
 from onnxtweak.method.solvers.logistic import logistic
 from onnxtweak.method.solvers.matching_pursuit import pursued
@@ -33,13 +35,18 @@ class LabelSynapses:
 
     def patch(self, problem: MarksProblem, chosen: np.ndarray) -> tuple[Linear, tuple[str, ...]]:
         """As of `LabelWeights`."""
-        everything = problem.known_truth(np.empty(0, np.int64))
+        everything, found = problem.known_truth(np.empty(0, np.int64)), self.table
         weight, bias = np.zeros((len(self.columns), len(self.own))), problem.shift.copy()
+
+        def solved(c: int) -> Arrays:
+            made = design(found.T, self.own[c], turn=False)
+            one = _solved(problem, made, everything, c, self.ridge[c])
+            return {"weight": one.weight[:, 0], "bias": one.bias}
+
         for c, own in enumerate(self.own):
-            made = design(self.table.T, own, turn=False)
-            solved = _solved(problem, made, everything, c, self.ridge[c])
-            weight[np.searchsorted(self.columns, own), c] = solved.weight[:, 0]
-            bias[c] += solved.bias[0]
+            one = problem.kept(f"label {c} at {self.ridge[c]} of {own.tolist()}", partial(solved, c))
+            weight[np.searchsorted(self.columns, own), c] = one["weight"]
+            bias[c] += one["bias"][0]
         scale = chosen / problem.slope
         return Linear(problem.whole(weight * scale), problem.whole(bias * scale)), ()
 
@@ -51,18 +58,29 @@ def pursue_labels(problem: MarksProblem, table: Table, columns: np.ndarray, coun
     calibrated, folds = replace(table, Z=cool), problem.folds.coarse
     count = min(count, MOST_PURSUED)
     held = np.repeat(problem.cool[None], len(RIDGES), axis=0)
-    for k in folds.numbers.tolist():
-        rows, learning = folds.held_out(k), folds.learning(k)
+    named = f"{count} each of {digest_of(columns)}"
+
+    def added(k: int) -> Arrays:
+        """What is added to the logits of a fold at each ridge."""
+        rows, found = folds.held_out(k), np.zeros_like(held[:, folds.held_out(k)])
         truth = problem.known_truth(rows)
-        for c, own in enumerate(_chosen(problem, calibrated.rows(learning), columns, count)):
+        for c, own in enumerate(_chosen(problem, calibrated.rows(folds.learning(k)), columns, count)):
             made = design(table.T, own, turn=False)
             for r, ridge in enumerate(RIDGES):
                 solved = _solved(problem, made, truth, c, ridge)
-                held[r, rows, c] += solved.scores[rows, 0].astype(held.dtype)
+                found[r, :, c] = solved.scores[rows, 0].astype(held.dtype)
+        return {"scores": found}
+
+    for k in folds.numbers.tolist():
+        held[:, folds.held_out(k)] += problem.kept(f"{named}, fold {k}", partial(added, k))["scores"]
     losses = np.array([problem.loss_of_labels(logits) for logits in held])
     best = losses.argmin(axis=0)
     held_out = np.take_along_axis(held, best[None, None], axis=0)[0]
-    chosen = _chosen(problem, calibrated, columns, count)
+    at_last = problem.kept(
+        f"{named}, all samples",
+        lambda: {str(c): own for c, own in enumerate(_chosen(problem, calibrated, columns, count))},
+    )
+    chosen = [at_last[str(c)] for c in range(len(problem.targets))]
     every = np.unique(np.concatenate([columns[:0], *chosen]))
     name = f"{sum(map(len, chosen)):,} synapses by pursuit"
     return LabelSynapses(name, every, held_out, np.array(RIDGES)[best], table, tuple(chosen))

@@ -9,7 +9,7 @@ import numpy as np
 
 from onnxtweak.method.fit.linear import RIDGES
 from onnxtweak.method.fit.several.problem import MarksProblem
-from onnxtweak.method.folds import Folds, digest_of
+from onnxtweak.method.folds import Arrays, Folds, digest_of
 from onnxtweak.method.solvers.design import Design, design
 from onnxtweak.method.solvers.logistic import logistic
 from onnxtweak.method.solvers.multinomial import Solution
@@ -67,14 +67,16 @@ class MarksPath:
 
     def patch(self, problem: MarksProblem, chosen: np.ndarray) -> tuple[Linear, tuple[str, ...]]:
         """As of `LabelWeights`."""
-        solved = _solved(
-            problem, self.design, problem.known_truth(np.empty(0, np.int64)), self.ridge, None, _FINE
-        )
-        scale = chosen / problem.slope
-        patch = Linear(
-            problem.whole(solved.weight * scale), problem.whole((solved.bias + problem.shift) * scale)
-        )
-        return patch, (f"{self.name}: {solved.note}",) if solved.note else ()
+
+        def make() -> Arrays:
+            truth = problem.known_truth(np.empty(0, np.int64))
+            solved = _solved(problem, self.design, truth, self.ridge, None, _FINE)
+            return {"weight": solved.weight, "bias": solved.bias, "note": np.array(solved.note)}
+
+        found = problem.kept(f"all samples at {self.ridge.tolist()} of {digest_of(self.columns)}", make)
+        scale, note = chosen / problem.slope, str(found["note"])
+        weight, bias = found["weight"] * scale, (found["bias"] + problem.shift) * scale
+        return Linear(problem.whole(weight), problem.whole(bias)), (f"{self.name}: {note}",) if note else ()
 
 
 def design_of_marks(table: Table, columns: np.ndarray, targets: np.ndarray) -> Design:
