@@ -87,13 +87,15 @@ def train(
     """Train `T -> hidden (ReLU) -> C` on `cross-entropy(Z + MLP(T))` with Adam; stop early on validation.
 
     Classes without a fit sample are left out of the loss: nothing pushes their logits. Constant columns of T
-    get no weight. xp : NumPy or CuPy, where the arithmetic is done.
+    get no weight, and samples count as much as the tables say. Of several labels at once, what is learnt is
+    `Table.truth`. xp : NumPy or CuPy, where the arithmetic is done.
     """
     present, entropy = classes_there(fit.labels), loss_of(head)
     mean, inverse = mean_and_inverse(fit.T)
     rng = np.random.default_rng(seed)
     T, Z = _standard(xp, fit.T, mean, inverse), xp.asarray(_float(fit.Z[:, present]))
-    truth = xp.asarray(entropy.truth(fit.labels, present))
+    truth = xp.asarray(entropy.truth(_learnt(fit, head), present))
+    weight = _counts(xp, fit)
     judge = _Judge(xp, head, validation, mean, inverse, present)
     adam = Adam(
         xp, first_weights(rng, len(mean), settings.hidden, len(present)), settings.rate, settings.decay
@@ -107,7 +109,8 @@ def train(
     batches = _batches(xp, rng, len(T), batch, settings.iterations)
     with single_thread():  # the products of a minibatch are small
         for iteration, rows in enumerate(batches, start=1):
-            adam.step(gradients(xp, parameters, T[rows], Z[rows], truth[rows], entropy))
+            counts = None if weight is None else weight[rows]
+            adam.step(gradients(xp, parameters, T[rows], Z[rows], truth[rows], entropy, counts))
             if iteration % every and iteration != settings.iterations:
                 continue
             checkpoints.append(judge.check(iteration, parameters))
@@ -174,12 +177,18 @@ def gradients(
     Z: Any,
     truth: Any,
     entropy: OneOfMany = ONE_OF_MANY,
+    weight: Any = None,
 ) -> list[Any]:
-    """Gradients of the mean cross-entropy of `Z + MLP(T)` in w1, b1, w2, b2. truth : as `entropy` has it."""
+    """Gradients of the mean cross-entropy of `Z + MLP(T)` in w1, b1, w2, b2.
+
+    truth : as `entropy` has it. weight (n,) : how much each sample counts; None: all alike.
+    """
     w1, b1, w2, b2 = parameters
     hidden = xp.maximum(T @ w1 + b1, 0)
     error = entropy.error(xp, Z + hidden @ w2 + b2, truth)
     error /= len(T)
+    if weight is not None:
+        error *= weight[:, None]
     back = (error @ w2.T) * (hidden > 0)
     return [T.T @ back, back.sum(axis=0), hidden.T @ error, error.sum(axis=0)]
 
@@ -274,6 +283,18 @@ class _StandardRows:
         return found
 
 
+def _learnt(table: Table, head: Head) -> np.ndarray:
+    """What the loss is about: labels, or of several at once marks, which may be shares."""
+    return table.truth if head.several else table.labels
+
+
+def _counts(xp: ModuleType, table: Table) -> Any:
+    """How much each sample counts, (N,) float32 with a mean of 1; None: all alike."""
+    if table.weight is None:
+        return None
+    return xp.asarray((table.weight / table.weight.mean()).astype(np.float32))
+
+
 def _float(Z: np.ndarray) -> np.ndarray:
     """Logits as float32, the dtype of training; an infinite logit is as good as a very large one."""
     return np.nan_to_num(Z.astype(np.float32), nan=0.0, posinf=1e30, neginf=-1e30)
@@ -294,6 +315,7 @@ class _Judge:
         self.xp, self.head, self.present, self.entropy = xp, head, xp.asarray(present), loss_of(head)
         self.T = _standard(xp, validation.T, mean, inverse)
         self.Z, self.labels = xp.asarray(_float(validation.Z)), xp.asarray(validation.labels)
+        self.truth, self.weight = xp.asarray(_learnt(validation, head)), _counts(xp, validation)
 
     def check(self, iteration: int, parameters: Sequence[Any]) -> TrainingCheck:
         xp, loss, right = self.xp, 0.0, 0
@@ -301,7 +323,8 @@ class _Judge:
             part = slice(start, start + _CHUNK)
             logits, labels = self.Z[part].copy(), self.labels[part]
             logits[:, self.present] += forward(xp, parameters, self.T[part])
-            loss += self.entropy.total(xp, logits, labels)
+            weight = None if self.weight is None else self.weight[part]
+            loss += self.entropy.total(xp, logits, self.truth[part], weight)
             right += int((self.head.predict(logits) == labels).sum())
         return TrainingCheck(iteration, loss / max(len(self.T), 1), right)
 

@@ -27,10 +27,13 @@ class OneOfMany:
         found[xp.arange(len(truth)), truth] -= 1
         return found
 
-    def total(self, xp: ModuleType, logits: Any, labels: Any) -> float:
-        """The sum over samples, in nats. logits (n, C). labels : as of tables."""
-        own = logits[xp.arange(len(labels)), labels]
-        return float((log_sum_exp(logits, xp) - own).sum(dtype=np.float64))
+    def total(self, xp: ModuleType, logits: Any, labels: Any, weight: Any = None) -> float:
+        """The sum over samples, in nats. logits (n, C). labels : as of tables.
+
+        weight (n,) : how much each counts; None: all alike.
+        """
+        losses = log_sum_exp(logits, xp) - logits[xp.arange(len(labels)), labels]
+        return float((losses if weight is None else losses * weight).sum(dtype=np.float64))
 
     def centred(self, weight: np.ndarray) -> np.ndarray:
         """Weights (..., C') of all present classes less what all of them get, which decides nothing."""
@@ -39,18 +42,21 @@ class OneOfMany:
 
 
 class EachByItself(OneOfMany):
-    """Several labels at once: the logistic loss of every mark that is known, 1 or 0; -1 counts nothing."""
+    """Several labels at once: the logistic loss of every mark that is known; -1 counts nothing.
+
+    A mark is 1 or 0, or a share between them.
+    """
 
     def truth(self, labels: np.ndarray, present: np.ndarray) -> np.ndarray:
         return labels[:, present]
 
     def error(self, xp: ModuleType, logits: Any, truth: Any) -> Any:
         p = 1 / (1 + xp.exp(-xp.clip(logits, -60, 60)))
-        return xp.where(truth >= 0, p - (truth == 1), 0).astype(logits.dtype)
+        return xp.where(truth >= 0, p - truth, 0).astype(logits.dtype)
 
-    def total(self, xp: ModuleType, logits: Any, labels: Any) -> float:
-        losses = xp.logaddexp(0, logits) - logits * (labels == 1)
-        return float(xp.where(labels >= 0, losses, 0).sum(dtype=np.float64))
+    def total(self, xp: ModuleType, logits: Any, labels: Any, weight: Any = None) -> float:
+        losses = xp.where(labels >= 0, xp.logaddexp(0, logits) - logits * labels, 0)
+        return float((losses if weight is None else losses * weight[:, None]).sum(dtype=np.float64))
 
     def centred(self, weight: np.ndarray) -> np.ndarray:
         return weight

@@ -50,7 +50,8 @@ def match_reference(
     (METHOD 17).
     """
     if goal.head.several:
-        return fit_labels(learning, families, goal, settings, seed=seed, progress=progress)
+        linear = replace(settings, hidden=0)
+        return fit_labels(learning, families, goal, linear, seed=seed, progress=progress)
     table = learning.table
     judged = None if table.weight is None else learning.judged  # of positions drawn at unlike rates
     folds = replace(Folds.of(table.labels, None, seed, judged, table.groups), kept=learning.kept)

@@ -9,7 +9,7 @@ import pytest
 
 from onnxtweak.goal import ResolvedGoal
 from onnxtweak.method.augment import train
-from onnxtweak.method.fit import mlp
+from onnxtweak.method.fit import mlp, trainings
 from onnxtweak.method.fit.candidate import WORTH_HIDDEN, WORTH_READING, simplest
 from onnxtweak.method.fit.fit import Settling, fit_all, try_all
 from onnxtweak.method.fit.learning import Learning
@@ -415,7 +415,7 @@ def test_an_mlp_that_the_first_fold_speaks_against_is_trained_no_further(monkeyp
         trained.append(args)
         return train(*args, **options)
 
-    monkeypatch.setattr(mlp, "train", counted)
+    monkeypatch.setattr(trainings, "train", counted)
     table = tables(600, noise=40)
     columns = np.arange(table.T.shape[1])
     folds = Folds.of(table.labels, 5, seed=0)

@@ -5,6 +5,7 @@ learning      the samples, and mirrored copies of them
 candidate     what a candidate is
 linear        linear patches of all classes
 mlp           one hidden layer
+trainings     how an MLP does on samples held out
 small         few neurons, within a budget
 weighted      goals that some samples matter more to, their rows weighted
 slice_judge   how a group of samples does

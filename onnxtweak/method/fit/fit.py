@@ -16,8 +16,9 @@ from onnxtweak.goal import ResolvedGoal
 from onnxtweak.method.fit.candidate import WORTH_HIDDEN, FitCandidate, simplest
 from onnxtweak.method.fit.learning import Learning
 from onnxtweak.method.fit.linear import LinearPath, fit_linear, search_families, search_ridges
-from onnxtweak.method.fit.mlp import DECAYS, fit_mlp
+from onnxtweak.method.fit.mlp import fit_mlp
 from onnxtweak.method.fit.small import Budget, fit_small, fit_targets, pursue, shrink
+from onnxtweak.method.fit.trainings import DECAYS
 from onnxtweak.method.folds import Folds
 from onnxtweak.method.softmax import log_losses
 from onnxtweak.method.table import Table

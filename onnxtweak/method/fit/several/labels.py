@@ -1,8 +1,9 @@
 """Which patch is best for several labels at once (METHOD 17)? Each label is a problem of its own.
 
 Its logit is calibrated (slope and bias), weights on hidden neurons are fitted to its known marks, with a
-ridge of its own chosen by held-out log-loss, and its threshold is set for F1 by an exact search. A label gets
-that only where it does better on samples held out; else a threshold alone, or nothing.
+ridge of its own chosen by held-out log-loss, and one hidden layer for all labels is tried beside them. Then
+its threshold is set for F1 by an exact search. A label gets each of that only where it does better on samples
+held out; else a threshold alone, or nothing.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ from onnxtweak.goal import ResolvedGoal
 from onnxtweak.method.fit.candidate import WORTH_READING, simplest
 from onnxtweak.method.fit.fit import Fitted
 from onnxtweak.method.fit.learning import Learning
+from onnxtweak.method.fit.several.hidden import with_hidden_layer
 from onnxtweak.method.fit.several.outcome import settled
 from onnxtweak.method.fit.several.problem import MarksProblem
 from onnxtweak.method.fit.several.slices import settled_for_slice
 from onnxtweak.method.fit.several.synapses import LabelSynapses, pursue_labels
-from onnxtweak.method.fit.several.weights import MarksPath, design_of_marks, search
+from onnxtweak.method.fit.several.weights import LabelWeights, MarksPath, design_of_marks, search
 from onnxtweak.method.fit.small import Budget
 from onnxtweak.method.table import Table
 from onnxtweak.settings import FitSettings
@@ -49,7 +51,10 @@ def fit_labels(
     best = _best_path(problem, table, families, progress) if families else None
     if goal.slice is not None:
         return settled_for_slice(problem, best, table, goal, settings.margin, progress)
-    return settled(problem, best, goal, settings.margin, table.groups).fitted
+    weights: LabelWeights | None = best
+    if best is not None and settings.hidden:
+        weights = with_hidden_layer(best, problem, table, settings.hidden, progress)
+    return settled(problem, weights, goal, settings.margin, table.groups).fitted
 
 
 def _best_path(

@@ -20,7 +20,7 @@ from onnxtweak.method.tuning.label_bias import best_biases
 from onnxtweak.method.tuning.target_bias import BiasChoice, error_of_mean
 from onnxtweak.metric.kinds import Predictions
 from onnxtweak.metric.several import MeanAveragePrecision, drawn_f1, f1_of, label_metrics
-from onnxtweak.patch import Linear
+from onnxtweak.patch import Linear, Mlp
 
 # Standard errors by which weights have to lower a label's held-out log-loss.
 _SURE = 1.0
@@ -117,8 +117,8 @@ def settled(
             float(problem.loss_of_labels(each).mean()) for each in (problem.cool, weights.held_out)
         )
         notes.append(
-            f"fitted {weights.name}, ridges {weights.ridge.min():g} to {weights.ridge.max():g}: held-out "
-            f"log-loss of a label {before:.4f} (calibrated) -> {after:.4f}"
+            f"fitted {weights.described}: held-out log-loss of a label {before:.4f} (calibrated) -> "
+            f"{after:.4f}"
         )
     control = np.where(of_alone > f1, alone.bias, 0.0)
     changed = taken | (bias != 0)
@@ -143,7 +143,7 @@ def _candidate(problem: MarksProblem, weights: LabelWeights, taken: np.ndarray) 
     loss = float(problem.loss_of_labels(weights.held_out)[taken].mean())
     held_out = np.where(taken, weights.held_out / problem.slope, problem.Z)
 
-    def learn() -> tuple[Linear, tuple[str, ...]]:
+    def learn() -> tuple[Linear | Mlp, tuple[str, ...]]:
         return weights.patch(problem, taken)
 
     return FitCandidate(weights.name, weights.columns, held_out, loss, learn)

@@ -12,6 +12,7 @@ from functools import partial
 import numpy as np
 
 from onnxtweak.method.fit.several.problem import MarksProblem
+from onnxtweak.method.fit.several.weights import in_ridges
 from onnxtweak.method.fit.small import MOST_PURSUED, RIDGES
 from onnxtweak.method.folds import Arrays, digest_of
 from onnxtweak.method.solvers.design import Design, design
@@ -32,6 +33,10 @@ class LabelSynapses:
     ridge: np.ndarray
     table: Table
     own: tuple[np.ndarray, ...]
+
+    @property
+    def described(self) -> str:
+        return in_ridges(self.name, self.ridge)
 
     def patch(self, problem: MarksProblem, chosen: np.ndarray) -> tuple[Linear, tuple[str, ...]]:
         """As of `LabelWeights`."""

@@ -14,7 +14,7 @@ from onnxtweak.method.solvers.design import Design, design
 from onnxtweak.method.solvers.logistic import logistic
 from onnxtweak.method.solvers.multinomial import Solution
 from onnxtweak.method.table import Table
-from onnxtweak.patch import Linear
+from onnxtweak.patch import Linear, Mlp
 
 # The path of ridges ends once so many in a row have lowered no label's loss by this share of what was gained.
 _PATIENCE, _WORTH = 2, 0.02
@@ -25,7 +25,8 @@ _COARSE, _FINE = 1e-5, 1e-7
 class LabelWeights(Protocol):
     """Weights of every label. name : for notes. columns (K,) int64 : of the table, that they are on.
 
-    held_out (N, c) : calibrated logits of each sample under weights that have not seen it. ridge (c,).
+    held_out (N, c) : calibrated logits of each sample under weights that have not seen it. described : how
+    they were fitted, for notes.
     """
 
     @property
@@ -35,9 +36,9 @@ class LabelWeights(Protocol):
     @property
     def held_out(self) -> np.ndarray: ...
     @property
-    def ridge(self) -> np.ndarray: ...
+    def described(self) -> str: ...
 
-    def patch(self, problem: MarksProblem, chosen: np.ndarray) -> tuple[Linear, tuple[str, ...]]:
+    def patch(self, problem: MarksProblem, chosen: np.ndarray) -> tuple[Linear | Mlp, tuple[str, ...]]:
         """The patch of the chosen labels (c,) bool, fitted to all samples; and notes on fitting it."""
         ...
 
@@ -51,6 +52,10 @@ class MarksPath:
     design: Design
     held_out: np.ndarray
     ridge: np.ndarray
+
+    @property
+    def described(self) -> str:
+        return in_ridges(self.name, self.ridge)
 
     def refined(self, problem: MarksProblem) -> MarksPath:
         """With every fold held out, where ridges were compared on fewer."""
@@ -77,6 +82,11 @@ class MarksPath:
         scale, note = chosen / problem.slope, str(found["note"])
         weight, bias = found["weight"] * scale, (found["bias"] + problem.shift) * scale
         return Linear(problem.whole(weight), problem.whole(bias)), (f"{self.name}: {note}",) if note else ()
+
+
+def in_ridges(name: str, ridge: np.ndarray) -> str:
+    """How weights were fitted, in words. ridge (c,) : of each label."""
+    return f"{name}, ridges {ridge.min():g} to {ridge.max():g}"
 
 
 def design_of_marks(table: Table, columns: np.ndarray, targets: np.ndarray) -> Design:

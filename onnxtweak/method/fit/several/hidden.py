@@ -1,0 +1,132 @@
+"""Does one hidden layer do better for several labels than weights of their own (METHOD 6, 17)?
+
+All labels share the layer. Each takes of it as much as does best on samples held out: nothing, all, or its
+mean with the linear weights.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from onnxtweak.data.several.marks import rarest
+from onnxtweak.head import SEVERAL_LABELS
+from onnxtweak.method.fit.candidate import WORTH_HIDDEN, simplest
+from onnxtweak.method.fit.several.problem import MarksProblem
+from onnxtweak.method.fit.several.weights import LabelWeights
+from onnxtweak.method.fit.trainings import DECAYS, Trainings
+from onnxtweak.method.folds import Make, digest_of
+from onnxtweak.method.patch_sum import added
+from onnxtweak.method.table import Table
+from onnxtweak.patch import Linear, Mlp
+from onnxtweak.types import Progress
+
+# How much of the hidden layer a label may take, from simple to complex; the rest is linear.
+_SHARES = (0.0, 1.0, 0.5)
+
+
+@dataclass(frozen=True, eq=False)
+class HiddenMarks:
+    """The hidden layer and linear weights on the same columns; the rest as of `LabelWeights`.
+
+    share (c,) : of the hidden layer, for each label. decay : it was trained with.
+    """
+
+    linear: LabelWeights
+    trainings: Trainings
+    decay: float
+    share: np.ndarray
+    held_out: np.ndarray
+
+    @property
+    def name(self) -> str:
+        hidden = self.trainings.settings.hidden
+        return f"{self.linear.name}, {hidden} hidden units, decay {self.decay:g}"
+
+    @property
+    def columns(self) -> np.ndarray:
+        return self.linear.columns
+
+    @property
+    def described(self) -> str:
+        whole, half = (int((self.share == share).sum()) for share in (1.0, 0.5))
+        return f"{self.linear.described}; {self.name} for {whole}, their mean for {half} labels"
+
+    def patch(self, problem: MarksProblem, chosen: np.ndarray) -> tuple[Linear | Mlp, tuple[str, ...]]:
+        """As of `LabelWeights`."""
+        scale = chosen * self.share / problem.slope
+        found = self.trainings.whole(self.decay).by_class(scale)
+        mlp = replace(found, b2=found.b2 + problem.shift * scale)
+        mlp = mlp.placed(problem.targets, problem.classes)
+        rest = problem.whole(chosen * (1 - self.share))
+        if not rest.any():
+            return mlp, ()
+        linear, notes = self.linear.patch(problem, chosen)
+        assert isinstance(linear, Linear)  # what it is a share of
+        linear = Linear(linear.weight * rest, linear.bias * rest)
+        patch = added(mlp, np.arange(len(self.columns)), linear, len(self.columns))
+        assert isinstance(patch, Linear | Mlp)
+        return (patch if (chosen * self.share).any() else linear), notes
+
+
+def with_hidden_layer(
+    linear: LabelWeights, problem: MarksProblem, table: Table, hidden: int, progress: Progress
+) -> LabelWeights:
+    """The labels' weights, each with what it gains by one hidden layer; as they are where none does.
+
+    linear : on some columns of the table, every sample held out. hidden : units. The decay is chosen on the
+    first coarse fold; where no label does better there, no other is trained on.
+    """
+    folds = problem.folds.coarse
+    calibrated = replace(
+        table.columns(linear.columns), Z=problem.cool, labels=problem.marks, shares=_shares(problem)
+    )
+    kinds = rarest(problem.marks)
+
+    def kept(what: str, make: Make) -> dict[str, np.ndarray]:
+        return problem.kept(f"{what} of {digest_of(linear.columns)}", make)
+
+    trainings = Trainings.of(calibrated, kinds, folds, hidden, kept=kept, head=SEVERAL_LABELS)
+    rows = folds.held_out(trainings.first)
+    first = np.isin(np.arange(len(kinds)), rows)
+    tried = problem.cool.copy()
+
+    def loss_of(logits: np.ndarray) -> float:
+        tried[rows] = logits
+        return float(problem.loss_of_labels(tried, first & folds.judged).sum())
+
+    progress.start("train a hidden layer", len(DECAYS) + len(folds.numbers) - 1, "trainings")
+    decay, tried[rows] = trainings.best(DECAYS, loss_of, progress)
+    found: LabelWeights = linear
+    if _best_shares(problem, linear.held_out, tried, first).any():
+        held_out = trainings.of_all(decay, tried[rows], progress)
+        share = _best_shares(problem, linear.held_out, held_out, np.ones(len(kinds), bool))
+        if share.any():
+            mixed = (linear.held_out * (1 - share) + held_out * share).astype(held_out.dtype)
+            found = HiddenMarks(linear, trainings, decay, share, mixed)
+    progress.finish()
+    return found
+
+
+def _shares(problem: MarksProblem) -> np.ndarray | None:
+    """What is learnt, where that is not the marks."""
+    return None if problem.truth is problem.marks else problem.known_truth(np.empty(0, np.int64))
+
+
+def _best_shares(
+    problem: MarksProblem, linear: np.ndarray, hidden: np.ndarray, rows: np.ndarray
+) -> np.ndarray:
+    """How much of the hidden layer each label should take, (c,), judged on some rows (N,) bool.
+
+    linear, hidden (N, c) : calibrated logits, held out.
+    """
+    counted = rows & problem.folds.judged
+    base = problem.losses(problem.cool)[counted]
+    losses = [problem.losses(linear * (1 - share) + hidden * share)[counted] for share in _SHARES]
+    known = problem.marks[counted] >= 0
+    found = [
+        simplest([loss[known[:, c], c] for loss in losses], base[known[:, c], c], WORTH_HIDDEN)
+        for c in range(base.shape[1])
+    ]
+    return np.array(_SHARES)[found]

@@ -1,0 +1,117 @@
+"""How does an MLP do on samples held out? It is trained without each fold, at the weight decay that suits it.
+
+The first fold decides on the decay; some of the samples that are learnt from say when training stops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from types import ModuleType
+
+import numpy as np
+
+from onnxtweak.engine.machine.single_thread import side_by_side
+from onnxtweak.head import ONE_LABEL, Head
+from onnxtweak.method.augment import train, training_library
+from onnxtweak.method.fit.linear import AT_ONCE
+from onnxtweak.method.folds import Folds, Kept, digest_of, one_in
+from onnxtweak.method.table import Table
+from onnxtweak.patch import Mlp
+from onnxtweak.settings import AugmentSettings
+from onnxtweak.types import Progress
+
+# Weight decays tried, from strong to weak until the held-out log-loss no longer falls: small tables of many
+# neurons need the strong one.
+DECAYS = (10.0, 3.0, 1.0, 0.1)
+# One sample in this many decides when training stops.
+_STOP = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Trainings:
+    """MLPs on all columns of a table.
+
+    kinds (N,) int64 : of the samples, by which those that stop the training are dealt out. folds : coarse; a
+    copy goes where its original goes. xp : NumPy or CuPy, where they are trained. kept : as of `Folds`.
+    """
+
+    inputs: Table
+    kinds: np.ndarray
+    folds: Folds
+    settings: AugmentSettings
+    head: Head
+    xp: ModuleType
+    kept: Kept
+
+    @classmethod
+    def of(
+        cls,
+        inputs: Table,
+        kinds: np.ndarray,
+        folds: Folds,
+        hidden: int,
+        *,
+        kept: Kept,
+        head: Head = ONE_LABEL,
+    ) -> Trainings:
+        """With so many hidden units."""
+        settings = AugmentSettings(hidden=hidden)
+        return cls(inputs, kinds, folds, settings, head, training_library(inputs, settings), kept)
+
+    @property
+    def first(self) -> int:
+        """The fold that decides on the decay."""
+        return int(self.folds.numbers[0])
+
+    def best(
+        self, decays: Sequence[float], loss_of: Callable[[np.ndarray], float], progress: Progress
+    ) -> tuple[float, np.ndarray]:
+        """The best decay, and logits (n, C) of the first fold's samples under it.
+
+        loss_of : the loss of such logits. Decays are tried until it no longer falls.
+        """
+        least, best, logits = np.inf, decays[0], self.inputs.Z[self.folds.held_out(self.first)]
+        tasks = [(self.first, decay) for decay in decays]
+        for decay, tried in zip(decays, self._each(tasks), strict=True):
+            progress.advance(1)
+            loss = loss_of(tried)
+            if loss >= least:
+                break
+            least, best, logits = loss, decay, tried
+        return best, logits
+
+    def of_all(self, decay: float, of_first: np.ndarray, progress: Progress) -> np.ndarray:
+        """Logits (N, C) of all samples, each held out once. of_first : those of the first fold's samples."""
+        found, others = self.inputs.Z.copy(), [int(k) for k in self.folds.numbers if k != self.first]
+        found[self.folds.held_out(self.first)] = of_first
+        for fold, logits in zip(others, self._each([(fold, decay) for fold in others]), strict=True):
+            progress.advance(1)
+            found[self.folds.held_out(fold)] = logits
+        return found
+
+    def whole(self, decay: float) -> Mlp:
+        """The MLP of all samples."""
+        return self._trained(np.arange(len(self.kinds)), decay)
+
+    def _each(self, tasks: Sequence[tuple[int, float]]) -> Iterator[np.ndarray]:
+        """What each task holds out: two at a time on the CPU, one after the other on a GPU."""
+        return side_by_side(self._held_out, tasks, AT_ONCE) if self.xp is np else map(self._held_out, tasks)
+
+    def _held_out(self, task: tuple[int, float]) -> np.ndarray:
+        fold, decay = task
+        patch = self._trained(self.folds.learning(fold), decay)
+        return self.inputs.patched(None, patch, self.folds.held_out(fold))
+
+    def _trained(self, rows: np.ndarray, decay: float) -> Mlp:
+        """The MLP of some rows, as an earlier run has trained it, if one has."""
+        what = f"MLP {self.settings.hidden} {decay} {digest_of(rows)}"
+        return Mlp(**self.kept(what, lambda: dict(self._new(rows, decay).arrays)))
+
+    def _new(self, rows: np.ndarray, decay: float) -> Mlp:
+        first = rows[: len(rows) // self.folds.copies]
+        groups = None if self.inputs.groups is None else self.inputs.groups[first]
+        stop = np.tile(one_in(_STOP, self.kinds[first], self.folds.seed, groups), self.folds.copies)
+        learnt, stopping = self.inputs.rows(rows[~stop]), self.inputs.rows(rows[stop])
+        settings = replace(self.settings, decay=decay)
+        return train(learnt, stopping, settings, head=self.head, seed=self.folds.seed, xp=self.xp).patch
