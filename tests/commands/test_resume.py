@@ -11,7 +11,8 @@ import pytest
 
 from onnxtweak import commands
 from onnxtweak.engine.scoring import checkpoint
-from onnxtweak.method.fit import mlp
+from onnxtweak.method.fit import trainings
+from onnxtweak.method.fit.several import hidden
 from onnxtweak.settings import (
     AugmentSettings,
     DataSettings,
@@ -88,8 +89,8 @@ def saved(monkeypatch):
         monkeypatch.setattr(module, "save_arrays", save)
     monkeypatch.setattr(checkpoint, "_LONG", 0)  # everything is kept
     monkeypatch.setattr(checkpoint, "_RARITY", 0)
-    monkeypatch.setattr(mlp, "DECAYS", (1.0,))
-    monkeypatch.setattr(mlp, "AT_ONCE", 1)  # so that the one that ends a run is the last
+    monkeypatch.setattr(hidden, "DECAYS", (1.0,))
+    monkeypatch.setattr(trainings, "AT_ONCE", 1)  # so that the one that ends a run is the last
     return names
 
 

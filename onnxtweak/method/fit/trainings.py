@@ -15,7 +15,7 @@ from onnxtweak.engine.machine.single_thread import side_by_side
 from onnxtweak.head import ONE_LABEL, Head
 from onnxtweak.method.augment import train, training_library
 from onnxtweak.method.fit.linear import AT_ONCE
-from onnxtweak.method.folds import Folds, Kept, digest_of, one_in
+from onnxtweak.method.folds import Arrays, Folds, Make, digest_of, one_in
 from onnxtweak.method.table import Table
 from onnxtweak.patch import Mlp
 from onnxtweak.settings import AugmentSettings
@@ -33,7 +33,8 @@ class Trainings:
     """MLPs on all columns of a table.
 
     kinds (N,) int64 : of the samples, by which those that stop the training are dealt out. folds : coarse; a
-    copy goes where its original goes. xp : NumPy or CuPy, where they are trained. kept : as of `Folds`.
+    copy goes where its original goes. xp : NumPy or CuPy, where they are trained. kept : as of `Folds`, but
+    without steps.
     """
 
     inputs: Table
@@ -42,7 +43,7 @@ class Trainings:
     settings: AugmentSettings
     head: Head
     xp: ModuleType
-    kept: Kept
+    kept: Callable[[str, Make], Arrays]
 
     @classmethod
     def of(
@@ -52,7 +53,7 @@ class Trainings:
         folds: Folds,
         hidden: int,
         *,
-        kept: Kept,
+        kept: Callable[[str, Make], Arrays],
         head: Head = ONE_LABEL,
     ) -> Trainings:
         """With so many hidden units."""

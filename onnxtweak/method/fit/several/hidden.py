@@ -16,7 +16,7 @@ from onnxtweak.method.fit.candidate import WORTH_HIDDEN, simplest
 from onnxtweak.method.fit.several.problem import MarksProblem
 from onnxtweak.method.fit.several.weights import LabelWeights
 from onnxtweak.method.fit.trainings import DECAYS, Trainings
-from onnxtweak.method.folds import Make, digest_of
+from onnxtweak.method.folds import Arrays, Make, digest_of
 from onnxtweak.method.patch_sum import added
 from onnxtweak.method.table import Table
 from onnxtweak.patch import Linear, Mlp
@@ -84,7 +84,7 @@ def with_hidden_layer(
     )
     kinds = rarest(problem.marks)
 
-    def kept(what: str, make: Make) -> dict[str, np.ndarray]:
+    def kept(what: str, make: Make) -> Arrays:
         return problem.kept(f"{what} of {digest_of(linear.columns)}", make)
 
     trainings = Trainings.of(calibrated, kinds, folds, hidden, kept=kept, head=SEVERAL_LABELS)
