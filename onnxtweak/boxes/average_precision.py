@@ -23,12 +23,14 @@ _RECALLS = np.linspace(0.0, 1.0, 101)
 class _OfClass:
     """What is found of one class, from the best score down.
 
-    sample (d,) int64. right (T, d) bool : at each threshold. there (N,) int64 : objects in each sample. score
-    (objects,) float : of what finds each object at the first threshold; 0 for nothing.
+    sample (d,) int64. right (U, d) bool : at thresholds that differ in it; row (T,) int64 : in which of these
+    each threshold stands. there (N,) int64 : objects in each sample. score (objects,) float : of what finds
+    each object at the first threshold; 0 for nothing.
     """
 
     sample: np.ndarray
     right: np.ndarray
+    row: np.ndarray
     there: np.ndarray
     score: np.ndarray
 
@@ -39,20 +41,23 @@ class _OfClass:
         """
         objects = float(weight @ self.there)
         if not objects > 0:
-            return np.full(len(self.right), np.nan)
+            return np.full(len(self.row), np.nan)
         if not len(self.sample):
-            return np.zeros(len(self.right))
+            return np.zeros(len(self.row))
         own = weight[self.sample]
-        taken = np.cumsum(own)
-        return np.array([_area(np.cumsum(own * right), taken, objects) for right in self.right])
+        return _areas(np.cumsum(own * self.right, axis=1), np.cumsum(own), objects)[self.row]
 
 
-def _area(found: np.ndarray, taken: np.ndarray, objects: float) -> float:
-    """Of one precision-recall curve. found, taken (d,) : of the best 1, 2, ... that is right, and all."""
-    precision = np.divide(found, taken, out=np.zeros(len(found)), where=taken > 0)
-    best = np.maximum.accumulate(precision[::-1])[::-1]
-    place = np.searchsorted(found / objects, _RECALLS)
-    return float(np.append(best, 0.0)[place].mean())
+def _areas(found: np.ndarray, taken: np.ndarray, objects: float) -> np.ndarray:
+    """Under precision-recall curves, (U,) float64: all at once, for resamples ask for thousands.
+
+    found (U, d), taken (d,) : of the best 1, 2, ... those that are right, and all.
+    """
+    best = np.zeros((len(found), len(taken) + 1))  # beyond the last there is no precision
+    precision = np.divide(found, taken, out=best[:, :-1], where=taken > 0)
+    np.maximum.accumulate(precision[:, ::-1], axis=1, out=precision[:, ::-1])
+    place = [each.searchsorted(_RECALLS) for each in found / objects]
+    return np.stack([own.take(at) for own, at in zip(best, place, strict=True)]).mean(axis=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +116,8 @@ def _of_class(detections: Detections, truth: Truth, number: int, thresholds: tup
                 right[t, rows] = finds >= 0
                 if t == 0:
                     score[wanted[finds[finds >= 0]]] = detections.score[own[rows[finds >= 0]]]
-    return _OfClass(sample, right, count, score)
+    curves, row = np.unique(right, axis=0, return_inverse=True)
+    return _OfClass(sample, curves, row.reshape(-1), count, score)
 
 
 def _finds(each: np.ndarray, least: float) -> np.ndarray:

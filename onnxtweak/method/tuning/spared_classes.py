@@ -98,11 +98,13 @@ class Ledger:
         """Z (N, C) : logits under the patch, held out. base (N, C) : without it. labels (N,) int64."""
         self.Z, self.labels, self.head = Z, labels, head
         self.columns = np.ascontiguousarray(Z.T)  # a class is looked at alone far more often than a sample
-        self.rows, self.classes = np.arange(len(labels)), Z.shape[1]
+        rows, self.classes = np.arange(len(labels)), Z.shape[1]
+        self._of_row = rows * self.classes  # where each sample's numbers begin in an array laid out flat
         found = calibrated(Z, labels)
         self.temperature, self.calibration = found.temperature, found.bias
         self.credit = found.p / 2
-        self.credit[self.rows, labels] += 0.5
+        self.credit[rows, labels] += 0.5
+        self._credit, self._logits = self.credit.reshape(-1), np.ascontiguousarray(Z).reshape(-1)
         before = head.predict(base)
         self.was_right = before == labels
         self.before = self._earned(before)
@@ -132,18 +134,20 @@ class Ledger:
         return self._known[key]
 
     def _without_a_lack(self, bias: np.ndarray, goal: ResolvedGoal, margin: float) -> _Raised | None:
+        floor, clear = self._class_floor(goal, margin)
         top, predicted = self.head.best(self.Z + bias.astype(self.Z.dtype))
         for _ in range(_ROUNDS):
             earned = self._earned(predicted)
             right = predicted == self.labels
             flipped = right != self.was_right
             changed = np.bincount(self.labels[flipped], minlength=self.classes)
-            missing = self._class_floor(changed, goal, margin) - earned
-            lacking = np.flatnonzero(missing > _ROUNDING)
+            missing = floor + clear * np.sqrt(changed) - earned
+            (lacking,) = (missing > _ROUNDING).nonzero()
             if not len(lacking):
                 return _Raised(bias, self._surer(earned, right), int(changed.sum()))
             for c in lacking.tolist():
-                gap = np.where(predicted == c, np.inf, (top - self._column(c, bias)).astype(np.float64))
+                gap = (top - self._column(c, bias)).astype(np.float64)
+                gap[predicted == c] = np.inf
                 step = self._step(gap, c, float(missing[c]))
                 if step is None:
                     return None
@@ -163,7 +167,7 @@ class Ledger:
 
         predicted (N,) : before. bias (C,) : now.
         """
-        top = self.columns[predicted, self.rows] + bias.astype(self.Z.dtype)[predicted]
+        top = self._logits.take(self._of_row + predicted) + bias.astype(self.Z.dtype).take(predicted)
         for c in raised.tolist():
             column = self._column(c, bias)
             turned = self.head.beats(column, c, top, predicted)
@@ -171,7 +175,7 @@ class Ledger:
         return top, predicted
 
     def _earned(self, predicted: np.ndarray) -> np.ndarray:
-        return np.bincount(predicted, self.credit[self.rows, predicted], self.classes)
+        return np.bincount(predicted, self._credit.take(self._of_row + predicted), self.classes)
 
     def _surer(self, earned: np.ndarray, right: np.ndarray) -> np.ndarray:
         """What each class earned (C,), by labels to a quarter alone. right (N,) bool : by labels."""
@@ -179,15 +183,15 @@ class Ledger:
         found: np.ndarray = _BY_LABELS * by_labels + (1 - _BY_LABELS) * (2 * earned - by_labels)
         return found
 
-    def _class_floor(self, changed: np.ndarray, goal: ResolvedGoal, margin: float) -> np.ndarray:
+    def _class_floor(self, goal: ResolvedGoal, margin: float) -> tuple[np.ndarray, np.ndarray]:
+        """What each class has to earn (C,), and how much more for the root of how many samples changed."""
         allowed = (goal.max_class_drop or 0.0) / 100 * self.support
         # So few samples cannot tell whether a class loses that little: one of them may be lost.
         few = (allowed > 0) & (allowed < 1)
-        clear = np.where(few, 0.0, _OF_CLASS * margin * np.sqrt(changed))
-        floor: np.ndarray = self.before - np.where(few, 1.0, allowed) + clear
+        floor: np.ndarray = self.before - np.where(few, 1.0, allowed)
         if not goal.unnamed_stay:
             floor[self.support == 0] = -np.inf
-        return floor
+        return floor, np.where(few, 0.0, _OF_CLASS * margin)
 
     def _overall_floor(self, changed: int, goal: ResolvedGoal, margin: float) -> float:
         allowed = goal.max_overall_drop / 100 * len(self.labels)
@@ -201,12 +205,13 @@ class Ledger:
         """
         reach = float(self._reach[c])
         while True:  # a class seldom needs more than its nearest samples
-            nearest = np.flatnonzero(gap <= reach)
-            nearest = nearest[np.argsort(gap[nearest], kind="stable")]
-            earned = np.cumsum(self.credit[nearest, c], dtype=np.float64)
-            enough = int(np.searchsorted(earned, missing))
+            (nearest,) = (gap <= reach).nonzero()
+            gaps = gap.take(nearest)
+            order = gaps.argsort(kind="stable")
+            earned = self._credit.take(self._of_row.take(nearest.take(order)) + c).cumsum(dtype=np.float64)
+            enough = int(earned.searchsorted(missing))
             if enough < len(nearest):
-                step = float(gap[nearest[enough]])
+                step = float(gaps[order[enough]])
                 self._reach[c] = 2 * step
                 return step + 1e-6 * max(abs(step), self.temperature)
             farthest = gap.max(initial=-np.inf, where=np.isfinite(gap))
