@@ -7,6 +7,7 @@ sorted, one sweep gives all its values. What biases do is judged on samples that
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import cycle, islice
 from statistics import NormalDist
 
 import numpy as np
@@ -54,22 +55,30 @@ def metric_bias(
     leaders, classes = _Leaders(Z, head), Z.shape[1]
     bias = np.zeros(classes)
     movable = range(classes) if classes > 2 else [1]
-    for _ in range(_TURNS if Z.size <= _MANY else _FEW_TURNS):
-        gained = False
-        for j in movable:
-            value, rival = leaders.without(j)
-            gap = value - leaders.logits[:, j]
-            order = np.argsort(gap, kind="stable")
-            turned = labels[order], rival[order], j, classes
-            along = share * metric.along(*turned) + (1 - share) * _ACCURACY.along(*turned)
-            step = _best_step(gap[order], along)
-            if step:
-                leaders.raise_class(j, step)
-                bias[j] += step
-                gained = True
-        if not gained:
+    turns, settled = _TURNS if Z.size <= _MANY else _FEW_TURNS, 0
+    for j in islice(cycle(movable), turns * len(movable)):
+        value, rival = leaders.without(j)
+        gap = value - leaders.logits[:, j]
+        order = np.argsort(gap, kind="stable")
+        step = _best_step(gap[order], _mixed(metric, share, labels[order], rival[order], j, classes))
+        if step:
+            leaders.raise_class(j, step)
+            bias[j] += step
+        settled = 0 if step else settled + 1
+        if settled == len(movable):  # none gains where all others are now
             break
     return bias
+
+
+def _mixed(
+    metric: ConfusionMetric, share: float, labels: np.ndarray, rival: np.ndarray, j: int, classes: int
+) -> np.ndarray:
+    """What is sought while samples turn to class j, as of `ConfusionMetric.along`. share : of the metric."""
+    along = np.zeros(len(labels) + 1)
+    for one, part in ((metric, share), (_ACCURACY, 1 - share)):
+        if part:
+            along += part * one.along(labels, rival, j, classes)
+    return along
 
 
 class _Leaders:
