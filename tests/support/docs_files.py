@@ -30,14 +30,14 @@ PREPROCESS = Preprocess(
 
 def write_docs_files(folder: Path) -> None:
     """Write every file that a page's commands read and none of them writes."""
-    proto, lacks = weakened(cnn3(classes=10, size=8, channels=(8, 8, 16)))
+    proto, lacks = weakened(cnn3(classes=10, size=8, channels=(2, 2, 16)))
     (folder / "model.onnx").write_bytes(proto.SerializeToString())
-    x, y = _images(proto, lacks, 1200, 0)
+    x, y = _images(proto, lacks, 1000, 0)
     x_test, y_test = _images(proto, lacks, 400, 1)
     np.savez(folder / "images.npz", x=x, y=y, x_test=x_test, y_test=y_test, classes=np.array(NAMES))
     # The others are stored as the model expects them, and fewer: most commands learn from them.
     fed, fed_test = _fed(x), _fed(x_test)
-    few, site = slice(600), np.array(["lima", "kyoto", "oslo"])[np.arange(len(y)) % 3]
+    few, site = slice(500), np.array(["lima", "kyoto", "oslo"])[np.arange(len(y)) % 3]
     np.savez(folder / "samples.npz", x=fed[few], y=y[few], classes=np.array(NAMES))
     np.savez(folder / "held-out.npz", x=fed[few], y=y[few], classes=np.array(NAMES), site=site[few])
     np.savez(folder / "test.npz", x=fed_test, y=y_test, classes=np.array(NAMES))
@@ -55,15 +55,15 @@ def write_docs_files(folder: Path) -> None:
             settings=JoinSettings(max_overall_drop=5.0),
             output=OutputSettings(tweak=str(folder / f"{name}.safetensors")),
         )
-    scenes = model_at_positions("pixels", folder, samples=40)
+    scenes = model_at_positions("pixels", folder, samples=16)
     scenes.model.rename(folder / "segmenter.onnx")
     scenes.data.rename(folder / "scenes.npz")
-    tagged = several_labels("sigmoid", folder, unknown=0.1)
+    tagged = several_labels("sigmoid", folder, samples=500, unknown=0.1)
     tagged.model.rename(folder / "tagger.onnx")
     tagged.data.rename(folder / "tagged.npz")
-    text_lines(folder, 120, pictures=True)
+    text_lines(folder, 80, pictures=True)
     _street(folder)
-    mail, spam = detectors.samples(1200, 0)
+    mail, spam = detectors.samples(800, 0)
     (folder / "detector.onnx").write_bytes(detectors.detector_model("p").SerializeToString())
     np.savez(folder / "mail.npz", x=mail, y=spam)
     digits = demo_files()
@@ -131,8 +131,8 @@ def _complaints(folder: Path, proto, fed: np.ndarray, y: np.ndarray) -> None:
     """Samples that the model has wrong, and right, one by one; and some whose answers are to stay."""
     right = run(proto, fed).argmax(axis=1) == y
     for name, rows in (
-        ("complaints", np.flatnonzero(~right)[:20]),
-        ("accepted", np.flatnonzero(right)[:200]),
+        ("complaints", np.flatnonzero(~right)[:12]),
+        ("accepted", np.flatnonzero(right)[:100]),
     ):
         np.savez(folder / f"{name}.npz", x=fed[rows], y=y[rows], classes=np.array(NAMES))
     some = np.flatnonzero(y < len(NAMES) // 2)

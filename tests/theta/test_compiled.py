@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -76,13 +77,26 @@ def test_the_place_that_is_named_is_used(tmp_path):
     assert list(tmp_path.rglob("*.nbi"))
 
 
-def test_damaged_machine_code_is_made_again(tmp_path):
-    fold("device='cpu'", NUMBA_CACHE_DIR=str(tmp_path))
-    held = list(tmp_path.rglob("*.nb?"))
-    for path in held:
-        path.write_bytes(path.read_bytes()[:40])
-    ran = fold("device='cpu'", NUMBA_CACHE_DIR=str(tmp_path))
-    assert held and ran.stdout == "numba True\n"
+def test_damaged_machine_code_is_made_again(tmp_path, monkeypatch):
+    monkeypatch.setattr("numba.config.CACHE_DIR", str(tmp_path / "kept"))
+    module = tmp_path / "loops.py"
+    module.write_text("def double(x):\n    return x * 2\n")
+
+    def found() -> tuple[int, int]:
+        """What a program that calls the loop finds, and does not find."""
+        loop = compiled.compiled(runpy.run_path(str(module))["double"])
+        assert loop(3) == 6
+        return sum(loop.stats.cache_hits.values()), sum(loop.stats.cache_misses.values())
+
+    assert [found(), found()] == [(0, 1), (1, 0)]
+    held = list((tmp_path / "kept").rglob("*.nb?"))
+    assert {path.suffix for path in held} == {".nbi", ".nbc"}
+    # An index that cannot be read is begun anew, and written by the next program.
+    for suffix, programs in ((".nbc", [(0, 1), (1, 0)]), (".nbi", [(0, 1), (0, 1), (1, 0)])):
+        for path in held:
+            if path.suffix == suffix:
+                path.write_bytes(path.read_bytes()[:40])
+        assert [found() for _ in programs] == programs
 
 
 def test_without_compiling_numpy_scores_and_it_is_said():
