@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.support import served
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = sorted(path.parent for path in (ROOT / "examples").glob("*/run.sh"))
@@ -29,8 +31,11 @@ def test_it_prints_what_is_expected(example, tmp_path):
     shutil.copytree(example, there, ignore=shutil.ignore_patterns("out", "__pycache__"))
     programs = tmp_path / "bin"
     programs.mkdir()
-    for name, rest in (("onnxtweak", "-m onnxtweak"), ("python", "")):
-        (programs / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" {rest} "$@"\n')
+    python = shlex.quote(sys.executable)
+    # The last as a process of its own, as a reader starts it.
+    program = f"{python} -m onnxtweak" if example == EXAMPLES[-1] else served.PROGRAM
+    for name, command in (("onnxtweak", program), ("python", python)):
+        (programs / name).write_text(f'#!/bin/sh\nexec {command} "$@"\n')
         (programs / name).chmod(0o755)
     environment = {
         **os.environ,
@@ -38,7 +43,7 @@ def test_it_prints_what_is_expected(example, tmp_path):
         "PYTHONPATH": str(ROOT),
         "PYTHONDONTWRITEBYTECODE": "1",
     }
-    ran = subprocess.run(["sh", str(there / "run.sh")], env=environment, capture_output=True, text=True)
+    ran = served.run(["sh", str(there / "run.sh")], environment)
     assert ran.returncode == 0, ran.stderr
     assert words(ran.stdout) == words((example / "expected.txt").read_text(encoding="utf-8"))
 

@@ -134,13 +134,15 @@ def held():
 
 @pytest.fixture
 def forked(monkeypatch):
-    """Processes that need not load everything anew; those of `test_two_gpus_...` are the real ones."""
+    """Processes that need not load everything anew; those of one of `test_two_gpus_...` are the real ones."""
     server = context()
     monkeypatch.setattr(gpu_processes.multiprocessing, "get_context", lambda _: server)
 
 
 @pytest.mark.parametrize("neurons", [None, 300])
-def test_two_gpus_give_the_bits_of_one_process(tmp_path, monkeypatch, looks, neurons):
+def test_two_gpus_give_the_bits_of_one_process(tmp_path, monkeypatch, looks, neurons, request):
+    if neurons:
+        request.getfixturevalue("forked")
     job = job_of(tmp_path)
     (tmp_path / "notes").mkdir()
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,7")

@@ -16,7 +16,14 @@ from onnxtweak.engine.scoring import checkpoint
 from onnxtweak.engine.scoring.scoring import from_model, theta_blocks, theta_sweeps
 from onnxtweak.engine.scoring.sweep import ScoringTask
 from onnxtweak.errors import MachineError
-from onnxtweak.settings import DataSettings, EngineSettings, Preprocess, TapSettings, TargetSettings
+from onnxtweak.settings import (
+    DataSettings,
+    EngineSettings,
+    Preprocess,
+    RetrainSettings,
+    TapSettings,
+    TargetSettings,
+)
 from onnxtweak.stages.open_job import prepare
 from onnxtweak.stages.score import score_neurons
 from onnxtweak.types import silent
@@ -25,6 +32,7 @@ from tests.support.weak_class import weak_cnn
 
 ENGINE = EngineSettings(device="cpu", backend="numpy", shard=64)
 TARGETS = np.array([0, 2])
+RIDGE = RetrainSettings(ridge=(0.1,))  # where it is not about what is learnt
 
 
 @pytest.fixture(scope="module")
@@ -188,7 +196,7 @@ def test_kill_9_at_random_moments_then_resume_gives_the_same_file(samples, tmp_p
 @pytest.mark.parametrize("command", ["retrain", "fit", "compare", "augment"])
 def test_tables_are_collected_once(samples, tmp_path, command):
     options = {} if command == "augment" else {"targets": TargetSettings(("2",))}
-    options |= {"methods": ("bias",)} if command == "compare" else {}
+    options |= {"compare": {"methods": ("bias",)}, "retrain": {"settings": RIDGE}}.get(command, {})
     engine = replace(ENGINE, work_dir=str(tmp_path / "work"), resume=True)
     first, second, plain = (
         getattr(commands, command)(model=samples[0], data=samples[1], engine=one, **options)
@@ -209,7 +217,11 @@ def test_a_damaged_shard_of_a_table_is_collected_again(samples, tmp_path):
 
     def ask():
         return commands.retrain(
-            model=samples[0], data=samples[1], engine=engine, targets=TargetSettings(("2",))
+            model=samples[0],
+            data=samples[1],
+            engine=engine,
+            targets=TargetSettings(("2",)),
+            settings=RIDGE,
         )
 
     first = ask()
@@ -263,16 +275,16 @@ def test_two_workers_one_killed_midway_give_the_bits_of_one_process(samples, mon
 
 
 @pytest.mark.filterwarnings("default")  # of Dask's own
-@pytest.mark.parametrize("reached", [True, False])
-def test_workers_of_a_scheduler_give_the_bits_of_one_process(samples, monkeypatch, reached):
+def test_workers_of_a_scheduler_give_the_bits_of_one_process(samples, monkeypatch):
+    """Whether this process reaches them, or they are asked for by the scheduler."""
     distributed = pytest.importorskip("distributed", reason="the extra `dask` is not installed")
     from onnxtweak.engine.workers import dask_cluster
 
-    found = []
+    found, reached = [], [False, True]
 
     def within_reach(workers):
         found.append(real(workers))
-        return reached
+        return reached.pop()
 
     real = dask_cluster._within_reach
     monkeypatch.setattr(dask_cluster, "_within_reach", within_reach)
@@ -282,10 +294,12 @@ def test_workers_of_a_scheduler_give_the_bits_of_one_process(samples, monkeypatc
         dashboard_address=None,
         scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
     ) as cluster:
-        shared, stats = ask(samples, replace(ENGINE, scheduler=cluster.scheduler_address))
+        both = [ask(samples, replace(ENGINE, scheduler=cluster.scheduler_address)) for _ in range(2)]
     whole, _ = ask(samples, ENGINE)
-    same(shared, whole)
-    assert found == [True] and stats.passes[0] == ("score, 2 workers", 300)
+    for shared, stats in both:
+        same(shared, whole)
+        assert stats.passes[0] == ("score, 2 workers", 300)
+    assert found == [True, True] and not reached
 
 
 def test_workers_that_do_not_answer_are_out_of_reach():

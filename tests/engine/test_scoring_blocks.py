@@ -22,6 +22,7 @@ from onnxtweak.stages.open_job import open_whole, prepare
 from onnxtweak.stages.score import score_neurons
 from onnxtweak.theta.state import bytes_per_neuron
 from onnxtweak.types import silent
+from tests.engine.test_shared_sweep import threads
 from tests.support.nets import cnn3
 from tests.support.weak_class import labelled, run, weak_cnn
 
@@ -185,11 +186,12 @@ def test_finished_blocks_are_not_swept_again(few, tmp_path, monkeypatch, written
 
 @pytest.mark.filterwarnings("default")  # of Dask's own
 def test_workers_take_blocks_too(few):
-    pytest.importorskip("distributed", reason="the extra `dask` is not installed")
     engine = replace(ENGINE, shard=128)
-    job = prepare(*few, replace(engine, workers=2, memory=memory_for(250, 2)), TapSettings(), silent)
     alone = prepare(*few, engine, TapSettings(), silent)
-    shared, whole = (score_neurons(one, np.array([0, 2]), "signed", 20) for one in (job, alone))
+    with threads(2) as scheduler:
+        parted = replace(engine, scheduler=scheduler, memory=memory_for(250, 2))
+        job = prepare(*few, parted, TapSettings(), silent)
+        shared, whole = (score_neurons(one, np.array([0, 2]), "signed", 20) for one in (job, alone))
     same(shared, whole)
     said = [name for name, _ in job.engine.stats.passes if not name.startswith("count")]
     assert said == [f"score, block {k} of 2, 2 workers" for k in (1, 2)]

@@ -170,7 +170,10 @@ def test_commands_write_the_same_files_with_machines_of_their_own_folders(sample
     monkeypatch.chdir(folder)
     asked = {"model": "model.onnx", "data": DataSettings(("data.npz",)), "targets": TargetSettings(("2",))}
     join = {"settings": JoinSettings(criterion="net-gain", count=(1, 5))}
-    fit = {"settings": FitSettings(neurons=10), "taps": TapSettings(taps=("activations",), pool=("mean",))}
+    fit = {
+        "settings": FitSettings(neurons=10, hidden=0),
+        "taps": TapSettings(taps=("activations",), pool=("mean",)),
+    }
 
     def run(name, engine):
         for command, options in (("join", join), ("fit", fit)):
