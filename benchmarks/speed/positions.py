@@ -1,11 +1,12 @@
 """How much memory does a segmenter of 21 classes take, and how long is a capture beside plain inference?
 
-    python benchmarks/speed/positions.py FOLDER [--samples 500] [--size 512] [--memory 2GB]
+    python benchmarks/speed/positions.py FOLDER [--samples 500] [--size 512] [--memory 2GB] [--unequal]
 
 A net of seven convolutions, whose scores (N, 21, size/4, size/4) are resized to the picture before a softmax,
-and random pictures and labels, kept in FOLDER. The peak is that of a process of its own which runs `fit`;
-then the same pictures are run by ONNX Runtime alone, one thread each, and by a pass that reads every channel
-at the positions drawn.
+and random pictures and labels, kept in FOLDER. With --unequal height and width of each picture are drawn
+between three and five quarters of the size, and stored as numbered arrays. The peak is that of a process of
+its own which runs `fit`; then the same pictures are run by ONNX Runtime alone, one thread each, and by a pass
+that reads every channel at the positions drawn.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ import resource
 import subprocess
 import sys
 import time
+import zipfile
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -35,8 +39,8 @@ CLASSES, CHANNELS = 21, (3, 16, 24, 32, 48, 48, 64)
 STRIDES = (2, 1, 2, 1, 1, 1)
 
 
-def segmenter(path: Path, size: int) -> None:
-    """Write the net."""
+def segmenter(path: Path, size: int | None) -> None:
+    """Write the net. size : of pictures; None where it takes any."""
     rng, nodes, weights, last = np.random.default_rng(0), [], [], "x"
 
     def conv(name: str, inputs: int, outputs: int, kernel: int, stride: int) -> str:
@@ -56,7 +60,8 @@ def segmenter(path: Path, size: int) -> None:
     weights.append(numpy_helper.from_array(np.array([1, 1, 4, 4], np.float32), "scales"))
     nodes.append(helper.make_node("Resize", [last, "", "scales"], ["large"], "large", mode="linear"))
     nodes.append(helper.make_node("Softmax", ["large"], ["answer"], "answer", axis=1))
-    shapes = ["N", 3, size, size], ["N", CLASSES, size, size]
+    area = [size or "H", size or "W"]
+    shapes = ["N", 3, *area], ["N", CLASSES, *area]
     given, shown = (
         helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
         for name, shape in zip(("x", "answer"), shapes, strict=True)
@@ -65,17 +70,56 @@ def segmenter(path: Path, size: int) -> None:
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
 
 
-def samples(folder: Path, model: Path, count: int, size: int) -> None:
-    """Write pictures, and as labels what the model shows of them, one pixel in five another class."""
-    rng, session = np.random.default_rng(1), ort.InferenceSession(str(model))
-    x = np.lib.format.open_memmap(folder / "x.npy", "w+", np.uint8, (count, 3, size, size))
-    y = np.lib.format.open_memmap(folder / "y.npy", "w+", np.uint8, (count, size, size))
-    for k in range(count):
-        coarse = rng.integers(0, 256, (3, size // 16, size // 16), np.uint8)
-        x[k] = coarse.repeat(16, axis=1).repeat(16, axis=2) // 2 + rng.integers(0, 128, x[k].shape, np.uint8)
-        (shown,) = session.run(None, {"x": x[k : k + 1].astype(np.float32) / np.float32(255)})
-        other = rng.random(y[k].shape) < 0.2
-        y[k] = np.where(other, rng.integers(0, CLASSES, y[k].shape), shown[0].argmax(axis=0))
+def samples(model: Path, sizes: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Pictures of some sizes (N, 2), and as labels what the model shows, one pixel in five another class."""
+    rng, session = np.random.default_rng(1), started(model)
+    for high, wide in sizes.tolist():
+        coarse = rng.integers(0, 256, (3, -(-high // 16), -(-wide // 16)), np.uint8)
+        x = coarse.repeat(16, axis=1).repeat(16, axis=2)[:, :high, :wide] // 2
+        x += rng.integers(0, 128, x.shape, np.uint8)
+        (shown,) = session.run(None, {"x": x[None].astype(np.float32) / np.float32(255)})
+        other = rng.random((high, wide)) < 0.2
+        y = np.where(other, rng.integers(0, CLASSES, other.shape), shown[0].argmax(axis=0))
+        yield x, y.astype(np.uint8)
+
+
+def write(folder: Path, count: int, size: int, *, unequal: bool) -> None:
+    """Write net and samples."""
+    model, sizes = folder / "net.onnx", np.full((count, 2), size)
+    segmenter(model, None if unequal else size)
+    if not unequal:
+        x = np.lib.format.open_memmap(folder / "x.npy", "w+", np.uint8, (count, 3, size, size))
+        y = np.lib.format.open_memmap(folder / "y.npy", "w+", np.uint8, (count, size, size))
+        for k, (picture, labels) in enumerate(samples(model, sizes)):
+            x[k], y[k] = picture, labels
+        return
+    sizes = 4 * np.random.default_rng(2).integers(3 * size // 16, 5 * size // 16 + 1, (count, 2))
+    with zipfile.ZipFile(folder / "pictures.npz", "w") as archive:  # as numpy.savez, one after the other
+        for k, pair in enumerate(samples(model, sizes)):
+            for name, array in zip("xy", pair, strict=True):
+                with archive.open(f"{name}_{k}.npy", "w") as file:
+                    np.save(file, array)
+
+
+def stored(folder: Path) -> Path:
+    """Where the samples are."""
+    return next(path for name in ("pictures.npz", "x.npy") if (path := folder / name).exists())
+
+
+def pictures(folder: Path) -> Iterator[np.ndarray]:
+    """One after the other."""
+    held = np.load(stored(folder), mmap_mode="r")
+    if isinstance(held, np.ndarray):
+        yield from held
+        return
+    yield from (held[f"x_{k}"] for k in range(len(held.files) // 2))
+
+
+def started(model: Path) -> ort.InferenceSession:
+    """A session of one thread."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    return ort.InferenceSession(str(model), options)
 
 
 def fitted(folder: Path, memory: str) -> dict[str, float]:
@@ -88,7 +132,7 @@ def fitted(folder: Path, memory: str) -> dict[str, float]:
         "fit",
         str(folder / "net.onnx"),
         "-d",
-        str(folder / "x.npy"),
+        str(stored(folder)),
     ]
     command += ["--pixel-scale", "1/255", "--memory", memory, "--threads", "1", "--format", "json"]
     begin = time.perf_counter()
@@ -103,20 +147,17 @@ def fitted(folder: Path, memory: str) -> dict[str, float]:
     return {"peak": usage.ru_maxrss / 1024, "all": time.perf_counter() - begin, **seconds}
 
 
-def plain(folder: Path, rows: np.ndarray) -> float:
-    """CPU seconds of ONNX Runtime alone over some pictures, one thread, reading and scaling included."""
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = ort.InferenceSession(str(folder / "net.onnx"), options)
-    x, begin = np.load(folder / "x.npy", mmap_mode="r"), time.process_time()
-    for k in rows:
-        session.run(None, {"x": x[k : k + 1].astype(np.float32) * np.float32(1 / 255)})
+def plain(folder: Path, count: int) -> float:
+    """CPU seconds of ONNX Runtime alone over the first pictures, one thread, reading and scaling included."""
+    session, begin = started(folder / "net.onnx"), time.process_time()
+    for x in islice(pictures(folder), count):
+        session.run(None, {"x": x[None].astype(np.float32) * np.float32(1 / 255)})
     return time.process_time() - begin
 
 
 def captured(folder: Path, memory: str) -> tuple[float, int]:
     """CPU seconds of the pass that reads every channel at the positions of fit, and its pictures."""
-    data = DataSettings(data=(str(folder / "x.npy"),), preprocess=Preprocess(pixel_scale=1 / 255))
+    data = DataSettings(data=(str(stored(folder)),), preprocess=Preprocess(pixel_scale=1 / 255))
     engine = EngineSettings(memory=quantities.size(memory), threads=1)
     job = prepare(str(folder / "net.onnx"), data, engine, TapSettings(), silent)
     begin = time.process_time()
@@ -130,15 +171,15 @@ def main() -> None:
     asked.add_argument("--samples", type=int, default=500)
     asked.add_argument("--size", type=int, default=512)
     asked.add_argument("--memory", default="2GB")
+    asked.add_argument("--unequal", action="store_true")
     given = asked.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
-    if not (given.folder / "y.npy").exists():
-        segmenter(given.folder / "net.onnx", given.size)
-        samples(given.folder, given.folder / "net.onnx", given.samples, given.size)
+    if not any(given.folder.iterdir()):
+        write(given.folder, given.samples, given.size, unequal=given.unequal)
     found = fitted(given.folder, given.memory)
     print("fit:", ", ".join(f"{name} {value:,.0f}" for name, value in found.items()), flush=True)
     with_taps, count = captured(given.folder, given.memory)
-    alone = plain(given.folder, np.arange(count))
+    alone = plain(given.folder, count)
     print(
         f"capture of {count} pictures: {with_taps:.1f} CPU s, plain inference {alone:.1f},"
         f" {with_taps / alone:.2f} times as long"

@@ -74,7 +74,7 @@ _VALUES: tuple[_Fields, ...] = (
 
 
 @dataclass(frozen=True)
-class _Way:
+class Preparation:
     """A way to prepare samples. step : what is done to a stored batch first, and how to say that."""
 
     preprocess: Preprocess
@@ -196,7 +196,7 @@ def _prepared_wrongly(job: Job, view: View, enough: float, first: int) -> Mistak
     """The best other way to prepare the samples: all are tried on `first` of them, the best ones on more."""
     rows = spread(view, TRIED)
     few = spread(rows, first)
-    tried = [(_right_when(job, few, way), way) for way in _ways(job, few)]
+    tried = [(_right_when(job, few, way), way) for way in ways_to_prepare(job, few)]
     if not tried:  # samples that cannot be prepared in any other way
         return None
     # On so few samples a way that helps may look worse than it is, and than another one.
@@ -209,11 +209,11 @@ def _prepared_wrongly(job: Job, view: View, enough: float, first: int) -> Mistak
         return None
     k = recalls.index(max(recalls))
     accuracy = float(rights[k].mean())
-    said, remedy = _told(job, best[k])
+    said, remedy = told(job, best[k])
     return Mistake(accuracy, f"on {number_of(len(rows), 'sample')}, {said} gives {accuracy:.1%}", remedy)
 
 
-def _ways(job: Job, view: View) -> list[_Way]:
+def ways_to_prepare(job: Job, view: View) -> list[Preparation]:
     """Other ways to prepare the samples, likely ones first, each once."""
     now = job.origin.data.preprocess
     recorded = recorded_preprocess(job.opened.model)
@@ -221,7 +221,7 @@ def _ways(job: Job, view: View) -> list[_Way]:
     column = view.dataset.parts[0].columns[view.dataset.inputs[0]]
     if len(column.shape) == 2 and column.shape[1] < SMALLEST_IMAGE:
         plain = (*first, replace(now, **_AS_THEY_ARE))
-        return [*(_Way(way) for way in plain if way != now), *_standardized(now, view)]
+        return [*(Preparation(way) for way in plain if way != now), *_standardized(now, view)]
     largest = _largest(job, view)
     values = [*_VALUES, *({"pixel_scale": 1 / full} for full in _FULL_SCALES if 1 < largest <= full)]
     values = [_AS_THEY_ARE | each for each in values[: len(_VALUES) + 1]]
@@ -232,10 +232,13 @@ def _ways(job: Job, view: View) -> list[_Way]:
     ways += [replace(now, **each, color=other) for each in values[:3]]
     ways += [replace(now, **_CAFFE, pixel_scale=scale, color="BGR") for scale in (None, 255.0)]
     ways += [replace(now, layout=layout) for layout in layouts]
-    return [*(_Way(way) for way in dict.fromkeys(ways) if way != now), *_stored_otherwise(now, view, largest)]
+    return [
+        *(Preparation(way) for way in dict.fromkeys(ways) if way != now),
+        *_stored_otherwise(now, view, largest),
+    ]
 
 
-def _standardized(now: Preprocess, view: View) -> Iterator[_Way]:
+def _standardized(now: Preprocess, view: View) -> Iterator[Preparation]:
     """The columns of a table with mean 0 and deviation 1, as models of tables are often trained on."""
     data = view.dataset
     column = data.parts[0].columns[data.inputs[0]]
@@ -245,14 +248,14 @@ def _standardized(now: Preprocess, view: View) -> Iterator[_Way]:
     with column.open() as take:
         values = np.asarray(take(view.rows[stored] + data.parts[0].start), np.float64)
     mean, deviation = values.mean(axis=0), np.maximum(values.std(axis=0), 1e-9)
-    yield _Way(
+    yield Preparation(
         replace(now, **_AS_THEY_ARE),
         lambda batch: (batch - mean) / deviation,
         "samples standardized column by column (--mean and --std of the training data)",
     )
 
 
-def _stored_otherwise(now: Preprocess, view: View, largest: float) -> Iterator[_Way]:
+def _stored_otherwise(now: Preprocess, view: View, largest: float) -> Iterator[Preparation]:
     """What no option can say: samples that should have been stored in another way."""
     data = view.dataset
     column = data.parts[0].columns[data.inputs[0]]
@@ -260,11 +263,13 @@ def _stored_otherwise(now: Preprocess, view: View, largest: float) -> Iterator[_
         return
     for order in [] if column.axes else _axis_orders(column.shape[1:]):
         step = partial(np.transpose, axes=(0, *(axis + 1 for axis in order)))
-        yield _Way(now, step, f"samples with their axes in the order {', '.join(map(str, order))}")
+        yield Preparation(now, step, f"samples with their axes in the order {', '.join(map(str, order))}")
     fulls = [full for full in (1, *_FULL_SCALES) if largest <= full][:1]
     # Fractions with noise may exceed 1; of whole numbers what is taken off must be the largest.
     for full in dict.fromkeys([*fulls, *([1] if column.dtype.kind == "f" else [])]):
-        yield _Way(now, partial(np.subtract, column.dtype.type(full)), f"samples inverted, as {full} - x")
+        yield Preparation(
+            now, partial(np.subtract, column.dtype.type(full)), f"samples inverted, as {full} - x"
+        )
 
 
 def _axis_orders(shape: tuple[int, ...]) -> list[tuple[int, ...]]:
@@ -286,7 +291,7 @@ def _largest(job: Job, view: View) -> float:
     return max((float(array.max()) for array in feeds.values() if array.dtype.kind in "fiu"), default=0.0)
 
 
-def _right_when(job: Job, view: View, way: _Way) -> np.ndarray:
+def _right_when(job: Job, view: View, way: Preparation) -> np.ndarray:
     """Which samples (n,) are right when prepared in another way; none where the model cannot take them so."""
     try:
         data = prepared_otherwise(view.dataset, job.opened.specs, way.preprocess)
@@ -307,7 +312,7 @@ def _recall(right: np.ndarray, view: View) -> float:
     return mean_recall(right, view.labels)
 
 
-def _told(job: Job, way: _Way) -> tuple[str, str]:
+def told(job: Job, way: Preparation) -> tuple[str, str]:
     """The change in words, and as a request.
 
     Where the file records how samples are prepared, options replace all of that record.

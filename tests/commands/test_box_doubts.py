@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -21,10 +24,15 @@ def doubted(made, boxes, **options):
     return " | ".join(note for note in seen.notes if "labelled boxes in" in note)
 
 
-def refused(made, boxes, tmp_path):
+def refused(made, boxes, tmp_path, **options):
     with pytest.raises(DataError) as error:
         onnxtweak.fit(
-            made.model, data=(made.x, boxes), target="0", output=tmp_path / "n.onnx", backend="numpy"
+            made.model,
+            data=(made.x, boxes),
+            target="0",
+            output=tmp_path / "n.onnx",
+            backend="numpy",
+            **options,
         )
     assert not list(tmp_path.iterdir())
     return error.value
@@ -52,8 +60,23 @@ def test_boxes_elsewhere_and_of_other_pictures_are_doubted(made, tmp_path):
     assert "labelled boxes in" in doubted(made, other)  # which are where objects may be, of any class
 
 
-def test_pictures_that_show_nothing_are_doubted(made):
-    assert "its scores there are no higher" in doubted(made, made.boxes, pixel_scale=1e-9)
+def test_boxes_that_fit_nothing_are_doubted(made, tmp_path):
+    away = made.boxes.copy()
+    away[:, 4:] = away[:, 2:4] + 1
+    assert "its scores there are no higher" in doubted(made, away)
+    assert "check pixel scale" in refused(made, away, tmp_path).hint
+
+
+def test_another_way_to_prepare_pictures_is_suggested(made, tmp_path):
+    said = r"its scores there are no higher .* without --pixel-scale gives a mAP50 of \d\d\.\d% for 0.0%"
+    said += r"|leaving out --pixel-scale gives a mAP50 of \d\d\.\d% for 0.0%"
+    assert re.search(said, doubted(made, made.boxes, pixel_scale=1e-9))
+    found = refused(made, made.boxes, tmp_path, pixel_scale=1e-9)
+    assert "gives a mAP50 of" in found.what and "--pixel-scale" in found.hint
+    wide = made.boxes * np.array([1, 1, 2, 1, 2, 1], np.float32)
+    stretched = replace(made, x=np.repeat(made.x, 2, axis=3))
+    asked = {"resize": "32x32", "resize_mode": "letterbox"}
+    assert "--resize-mode exact gives a mAP50 of" in doubted(stretched, wide, **asked)
 
 
 def test_a_few_boxes_tell_nothing(made):

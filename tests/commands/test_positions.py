@@ -323,7 +323,7 @@ def test_a_slot_takes_tweaks_there(made, tmp_path):
     [
         (lambda y: y[:0], "no samples"),
         (lambda y: np.full(y.shape, 255, np.uint8), "none of the 15,360 positions has a label"),
-        (lambda y: y.astype(np.float32), "neither class numbers nor one-hot.*\n.*integers"),
+        (lambda y: y.astype(np.float32), r"are float32.*\n.*astype\('int64'\)"),
     ],
 )
 def test_samples_without_a_class_anywhere_are_refused(tmp_path, change, what):

@@ -117,7 +117,7 @@ def test_a_model_that_shows_one_class_is_refused(tmp_path, tail):
         (
             lambda y: y / 2,
             DataError,
-            r"neither class numbers nor one-hot: row \d+ has 0.5 .*\n.*a mark for each",
+            r"labels are probabilities, such as 0.5 in row \d+ .*\n.*labels >= 0.5",
         ),
         (lambda y: y - 1, DataError, "no sample has any label"),
     ],

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from onnxtweak.data.samples import MarkedAt, Part
-from onnxtweak.data.several.marks import UNKNOWN, require_absent
+from onnxtweak.data.several.marks import UNKNOWN, probabilities, require_absent
 from onnxtweak.data.several.own_sizes import behind_one_another, sizes_together
 from onnxtweak.errors import DataError
 
@@ -60,7 +60,7 @@ def marks_at_positions(
         if strange is not None:
             if not certain:
                 return None
-            raise DataError(
+            raise probabilities(raw, part.label_where) or DataError(
                 f"{strange:g} is no mark of a label at a position",
                 where=part.label_where,
                 hint="give 1 where it is there, 0 where it is not, and -1 where it is not known, shape "

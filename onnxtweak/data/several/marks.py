@@ -121,17 +121,39 @@ def not_one_each(where: str, shape: tuple[int, ...], labels: np.ndarray) -> Data
             where=where,
             hint=hint,
         )
+    if (soft := probabilities(rows, where)) is not None:
+        return soft
+    whole = labels.dtype.kind == "f" and bool((rows == np.round(rows)).all())
+    as_integers = "class numbers at positions are integers: labels.astype('int64')"
+    if whole and len(shape) > 2:
+        return DataError(f"labels of shape {shape} are {labels.dtype}", where=where, hint=as_integers)
     what = f"labels of shape {shape} are neither class numbers nor one-hot"
     hint = "store one class number per sample, shape (N,)"
-    if len(shape) > 2 and labels.dtype.kind == "f":
-        hint = "store class numbers as integers: one per sample, shape (N,), or one at every position"
     if len(shape) == 2:
         hint += "; of several labels at once, a mark for each: 1, 0, and -1 where it is not known"
         if labels.dtype.kind in "iuf":
             strange = ~((rows == 0) | (rows == 1) | (rows == -1) | (rows != rows))  # only NaN is not itself
             row, column = np.unravel_index(int(strange.argmax()), strange.shape)
             what += f": row {row} has {rows[row, column]:g}" if strange.any() else ""
+        hint += f"; {as_integers}" if whole else ""
     return DataError(what, where=where, hint=hint)
+
+
+def probabilities(rows: np.ndarray, where: str) -> DataError | None:
+    """The error for raw labels (N, ...) that are probabilities; None for others."""
+    if rows.dtype.kind != "f" or not rows.size:
+        return None
+    known = rows[~np.isnan(rows) & (rows != UNKNOWN)]
+    between = (rows > 0) & (rows < 1)
+    if not between.any() or ((known < 0) | (known > 1)).any():
+        return None
+    first = np.unravel_index(int(between.argmax()), rows.shape)
+    return DataError(
+        f"labels are probabilities, such as {rows[first]:g} in row {first[0]}",
+        where=where,
+        hint="nothing is learnt from probabilities: decide first, (labels >= 0.5).astype('int8') where there"
+        " may be several labels at once, labels.argmax(axis) where there is one class",
+    )
 
 
 _IN_WORDS = {"true": "1", "false": "0", "": "nan"}

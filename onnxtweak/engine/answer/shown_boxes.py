@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from onnxtweak.boxes.overlap import overlaps
 from onnxtweak.boxes.suppression import Detections, suppressed
+from onnxtweak.boxes.truth import Truth
 from onnxtweak.data.dataset import Dataset
 from onnxtweak.engine.answer.detections import picture_size
 from onnxtweak.engine.passes import Engine, plan_of
 from onnxtweak.engine.session import open_session
 from onnxtweak.engine.subject import Subject, filled
-from onnxtweak.errors import DataError
 from onnxtweak.model.detector.layout import BoxNumbers
 from onnxtweak.model.edit.expose import expose_tensors
-
-_TRIED = 64  # samples with objects
-_FITTING = 0.3  # IoU of the best anchor of an object, on average
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +36,8 @@ class Anchors:
 
     def boxes(self, means: BoxNumbers) -> np.ndarray:
         """Left, top, right, bottom in pixels, (A, 4) float32."""
-        return means.corners(self.numbers, self.size)
+        with np.errstate(over="ignore", invalid="ignore"):  # of pictures prepared wrongly
+            return means.corners(self.numbers, self.size)
 
 
 def shown_anchors(
@@ -68,32 +66,16 @@ def shown_anchors(
             engine.progress.advance(len(chunk))
 
 
-def meaning_of(subject: Subject, dataset: Dataset, samples: np.ndarray, engine: Engine) -> BoxNumbers:
-    """What the numbers of a box mean: that under which anchors of a high score overlap labelled boxes most.
-
-    samples (n,) int64 : of the dataset. Raises DataError where no meaning fits.
-    """
-    assert dataset.objects is not None and subject.detector is not None
-    own = np.array([one for one in samples.tolist() if len(dataset.objects.within(one)[0])], np.int64)
-    fits = {means: np.zeros(2) for means in subject.detector.meanings}
-    count = 0
-    for anchors in shown_anchors(subject, dataset, own[:_TRIED], engine, "read boxes"):
-        _, truth = dataset.objects.within(anchors.sample)
+def meaning_of(each: Iterable[Anchors], objects: Truth, meanings: Sequence[BoxNumbers]) -> BoxNumbers:
+    """What the numbers of a box mean: that by which anchors of a high score overlap labelled boxes most."""
+    fits = {means: np.zeros(2) for means in meanings}
+    for anchors in each:
+        _, truth = objects.within(anchors.sample)
         best = anchors.scores.max(axis=1, keepdims=True)  # of any class: labels may number them otherwise
-        count += len(truth)
         for means, fit in fits.items():
-            each = overlaps(anchors.boxes(means), truth)
-            fit += (each * best).max(axis=0).sum(), each.max(axis=0).sum()
-    chosen = max(fits, key=lambda means: tuple(fits[means]))
-    overlap = float(max(fit[1] for fit in fits.values())) / max(count, 1)
-    if overlap < _FITTING:
-        what = f"at best they overlap by {overlap:.2f} on average"
-        raise DataError(
-            f"the model's boxes fit none of the labelled ones: {what}",
-            where=dataset.parts[0].label_where,
-            hint="feed pictures as the model was trained on them (--resize, --resize-mode, --pixel-scale)",
-        )
-    return chosen
+            found = overlaps(anchors.boxes(means), truth)
+            fit += (found * best).max(axis=0).sum(), found.max(axis=0).sum()
+    return max(fits, key=lambda means: tuple(fits[means]))
 
 
 def detections(

@@ -26,6 +26,7 @@ from onnxtweak.model.file.model_file import ModelFile
 from onnxtweak.quantities import number_of
 from onnxtweak.settings import DataSettings
 
+_TRIED = 64  # samples with objects, to see what the numbers of a box mean
 _SOME_SCORE = 0.02  # from which an anchor may matter
 _MATTER = 0.8  # of the anchors that are drawn, at most
 
@@ -50,15 +51,17 @@ def settle_boxes(
     """The splits as splits of anchors, and the subject with what the four numbers of its boxes mean.
 
     whole : whether the samples are only measured: then no anchor needs a label. Raises DataError for classes
-    that the model does not have, and where its boxes fit none of the labelled ones.
+    that the model does not have.
     """
     classes = objects_of(subject.head, subject.classes)
     names = class_names(splits.classes or _names_in(subject.model, classes), classes)
     datasets = {id(view.dataset): view.dataset for view in splits.views}
     for dataset in datasets.values():
         _require_classes(dataset, classes, names)
-    assert subject.detector is not None
-    means = meaning_of(subject, splits.fit.dataset, splits.fit.rows, engine)
+    assert subject.detector is not None and splits.fit.dataset.objects is not None
+    holding = np.intersect1d(splits.fit.rows, splits.fit.dataset.objects.sample)[:_TRIED]
+    shown = shown_anchors(subject, splits.fit.dataset, holding, engine, "read boxes")
+    means = meaning_of(shown, splits.fit.dataset.objects, subject.detector.meanings)
     subject = replace(subject, detector=replace(subject.detector, numbers=means))
     notes = [f"the model's four numbers of a box are {means}: so they fit the labelled ones best"]
     if whole:

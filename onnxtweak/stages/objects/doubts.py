@@ -16,12 +16,14 @@ from onnxtweak.engine.passes import RunStats
 from onnxtweak.method.chance import standing, tells_apart
 from onnxtweak.quantities import number_of
 from onnxtweak.stages.likely_mistake import Doubt, numbered_otherwise
+from onnxtweak.stages.objects.preparations import preparation_that_finds
 from onnxtweak.stages.open_job import Job
 from onnxtweak.types import silent
 
 _TRIED = 128  # pictures with objects
 _ENOUGH = 20  # boxes, to tell anything
 _FINDS = 0.2  # of the boxes, from which something is found
+_WEAKLY = 0.5  # of the boxes, below which other ways to prepare pictures are tried
 _WEAK = 0.6  # kappa, below which another order of the classes is tried
 _PLACES = (
     "check pixel scale, mean and std, color order and resizing, and that boxes are those of these pictures,"
@@ -58,14 +60,25 @@ def doubt_about_boxes(job: Job, view: View) -> Doubt | None:
     if len(at.label) < _ENOUGH:
         return None
     on = f"of {len(at.label):,} labelled boxes in {number_of(len(samples), 'sample')}"
+    doubt = _of_places(at, on) or _of_classes(job, at.label[at.answer >= 0], at.answer[at.answer >= 0], on)
+    if (doubt is None and at.found.mean() >= _WEAKLY) or (doubt is not None and doubt.mistake):
+        return doubt
+    mistake = preparation_that_finds(job, view.dataset, samples)
+    if mistake is None:
+        return doubt
+    what = f"{on} {at.found.mean():.1%} are where the model finds objects" if doubt is None else doubt.found
+    return Doubt(what, mistake.said, mistake.remedy, serious=True)
+
+
+def _of_places(at: _AtBoxes, on: str) -> Doubt | None:
     there = np.repeat([1, 0], [len(at.score), len(at.elsewhere)])
-    if at.found.mean() < _FINDS and not tells_apart(np.append(at.score, at.elsewhere), there):
-        what = (
-            f"{on} {at.found.mean():.1%} are where the model finds objects, and its scores there are no"
-            " higher than at boxes of other pictures"
-        )
-        return Doubt(what, "", _PLACES, serious=True)
-    return _of_classes(job, at.label[at.answer >= 0], at.answer[at.answer >= 0], on)
+    if at.found.mean() >= _FINDS or tells_apart(np.append(at.score, at.elsewhere), there):
+        return None
+    what = (
+        f"{on} {at.found.mean():.1%} are where the model finds objects, and its scores there are no"
+        " higher than at boxes of other pictures"
+    )
+    return Doubt(what, "", _PLACES, serious=True)
 
 
 def _of_classes(job: Job, label: np.ndarray, answer: np.ndarray, on: str) -> Doubt | None:
