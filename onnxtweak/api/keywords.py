@@ -7,7 +7,7 @@ fraction ("1/255"), a class may be a name or a number.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Required, TypedDict
+from typing import Literal, Required, TypedDict
 
 from onnxtweak.api.goal import Goal
 from onnxtweak.api.samples import Samples
@@ -97,7 +97,7 @@ class TapOptions(TypedDict, total=False):
     pool: Pool | Sequence[Pool]
     logits: str | None
     threshold: float | None
-    class_axis: int | None
+    class_axis: int | Literal["none"] | None
 
 
 class InspectOptions(SourceOptions, TapOptions, total=False):

@@ -127,6 +127,9 @@ def read_sources(
         if (made := several_labels(parts, kind, reading)) is not None:
             classes = own_names(parts) if known is None else tuple(known)
             labels = Labels(made.marks, classes, None, made.notes, sizes=made.sizes, own=made.own)
+    elif reading.head == "labels" and labels is None and any(part.labelled for part in parts):
+        what = "the model shows one class, and not each label for itself: labels are class numbers"
+        raise DataError(what, where=parts[0].label_where, hint="leave out --head labels")
     if labels is None and reading.lines and (texts := texts_of(parts)) is not None:
         lines = Transcripts(texts)
         labels = Labels(lines.rarest, None, None, (), lines=lines)

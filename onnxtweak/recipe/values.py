@@ -86,6 +86,7 @@ _BY_TYPE: dict[Any, Convert] = {
 _BY_FIELD: dict[str, Convert] = {
     "memory": lambda value: size(value) if isinstance(value, str) else _whole(value),
     "max_class_drop": lambda value: None if value == "none" else _number(value),
+    "class_axis": lambda value: 0 if value == "none" else _whole(value),
     "names": lambda value: _several(_text)(value) if isinstance(value, list) else _text(value),
     "alphabet": lambda value: _several(_text)(value) if isinstance(value, list) else _text(value),
     "targets": _several(lambda value: str(value) if type(value) is int else _text(value)),

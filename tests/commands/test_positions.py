@@ -24,7 +24,7 @@ from onnxtweak.commands.verify import verify
 from onnxtweak.data.splits import open_splits
 from onnxtweak.engine.opened import open_model
 from onnxtweak.engine.passes import Folding, capture
-from onnxtweak.errors import DataError, UsageError
+from onnxtweak.errors import DataError, ModelError, UsageError
 from onnxtweak.settings import (
     DataSettings,
     EngineSettings,
@@ -125,6 +125,15 @@ def test_inspect_says_which_labels_are_wanted(made):
     assert found.kind == "positions" and found.classes == CLASSES
     assert f"labels of shape (N, {sizes})" in " ".join(found.notes)
     assert found.class_axis == made.class_axis
+
+
+def test_what_the_user_says_of_the_head_is_not_passed_over(tmp_path):
+    made = model_at_positions("tokens", tmp_path, samples=4)
+    with pytest.raises(DataError, match="shows one class, and not each label for itself"):
+        onnxtweak.evaluate(made.model, data=made.data, head="labels")
+    with pytest.raises(ModelError) as error:
+        onnxtweak.evaluate(made.model, data=made.data, class_axis=1)
+    assert "--class-axis" in error.value.hint
 
 
 @pytest.mark.parametrize(("kind", "taken", "axis"), [("pixels", "(N, H, W)", 1), ("tokens", "(N, T)", 2)])

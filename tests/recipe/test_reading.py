@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from onnxtweak.errors import UsageError
-from onnxtweak.recipe import read_recipe
+from onnxtweak.recipe import read_recipe, reading
 from onnxtweak.settings import AugmentSettings, JoinSettings, RetrainSettings, TargetSettings
 
 WHOLE = """
@@ -74,6 +74,19 @@ def test_names_may_stand_in_the_recipe(tmp_path):
     assert read_recipe(recipe(tmp_path, listed)).data.names == ("cat", "dog")
     with pytest.raises(UsageError, match="is not text"):
         read_recipe(recipe(tmp_path, WHOLE.replace('names = "names.txt"', "names = [1, 2]")))
+
+
+def test_the_page_names_every_key():
+    rows = (Path(__file__).parents[2] / "docs" / "recipes.md").read_text(encoding="utf-8").splitlines()
+    for table, keys in reading._TABLES.items():
+        if table != "gates":  # which have a table of their own
+            (row,) = (row for row in rows if row.startswith(f"| `[{table}]` |"))
+            assert [key for key in keys if f"`{key}`" not in row] == [], table
+
+
+def test_no_axis_is_a_word_as_on_the_command_line(tmp_path):
+    asked = read_recipe(recipe(tmp_path, WHOLE.replace("[data]", 'class-axis = "none"\n[data]')))
+    assert {tweak.taps.class_axis for tweak in asked.tweaks} == {0}
 
 
 def test_everything_lands_in_its_settings(tmp_path):

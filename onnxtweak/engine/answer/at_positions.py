@@ -53,7 +53,8 @@ def settle_positions(
     raise ModelError(
         "no output shows the class of the highest score at each position",
         where=f"after '{opened.logits.name}' of {opened.model.path}",
-        hint="name the tensor that holds the class scores with --logits",
+        hint="name the tensor that holds the class scores with --logits, or the axis that counts the classes "
+        "with --class-axis",
     )
 
 
