@@ -427,3 +427,22 @@ def test_an_mlp_that_the_first_fold_speaks_against_is_trained_no_further(monkeyp
     assert len(mlp.fit_mlp(path, useless, decays=(1.0,))) == 2
     assert len(trained) == 6
     assert len(mlp.fit_mlp(path, straight, decays=(0.1,), always=True)) == 2  # of use to a goal, perhaps
+
+
+def test_the_mlp_of_all_samples_is_trained_as_long_as_those_that_were_judged(monkeypatch):
+    ended = []
+
+    def watched(*args, **options):
+        found = train(*args, **options)
+        ended.append((len(args[0].labels), found.best.iteration, found.checkpoints[-1].iteration))
+        return found
+
+    monkeypatch.setattr(trainings, "train", watched)
+    table = tables(600, noise=10)
+    path = search_ridges(table, np.arange(15), "all", Folds.of(table.labels, 5, seed=0))
+    candidate, _ = mlp.fit_mlp(path, path.candidate(), hidden=8, decays=(1.0,), always=True)
+    judged = [best for _, best, _ in ended]
+    assert len(judged) == 5 and min(judged) < max(judged)
+    assert candidate.patch is not None
+    samples, _, last = ended[5]
+    assert (samples, last) == (600, int(np.median(judged)))

@@ -1,19 +1,20 @@
 """How does an MLP do on samples held out? It is trained without each fold, at the weight decay that suits it.
 
-The first fold decides on the decay; some of the samples that are learnt from say when training stops.
+The first fold decides on the decay; some of the samples that are learnt from say when training stops. The
+MLP of all samples stops where most of those did.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import ModuleType
 
 import numpy as np
 
 from onnxtweak.engine.machine.single_thread import side_by_side
 from onnxtweak.head import ONE_LABEL, Head
-from onnxtweak.method.augment import train, training_library
+from onnxtweak.method.augment import Trained, train, training_library
 from onnxtweak.method.fit.linear import AT_ONCE
 from onnxtweak.method.folds import Arrays, Folds, Make, digest_of, one_in
 from onnxtweak.method.table import Table
@@ -34,7 +35,7 @@ class Trainings:
 
     kinds (N,) int64 : of the samples, by which those that stop the training are dealt out. folds : coarse; a
     copy goes where its original goes. xp : NumPy or CuPy, where they are trained. kept : as of `Folds`, but
-    without steps.
+    without steps. iterations : of each training, by the fold that it held out and its decay, once it is done.
     """
 
     inputs: Table
@@ -44,6 +45,7 @@ class Trainings:
     head: Head
     xp: ModuleType
     kept: Callable[[str, Make], Arrays]
+    iterations: dict[tuple[int, float], int] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -92,8 +94,14 @@ class Trainings:
         return found
 
     def whole(self, decay: float) -> Mlp:
-        """The MLP of all samples."""
-        return self._trained(np.arange(len(self.kinds)), decay)
+        """The MLP of all samples, after as many iterations as the median of those that held a fold out.
+
+        A stop of its own may come much earlier than theirs, by the luck of a few samples: it would add less
+        than what was judged, and what biases were set for.
+        """
+        most = max(1, int(np.median([self.iterations[int(fold), decay] for fold in self.folds.numbers])))
+        rows = np.arange(len(self.kinds))
+        return self._trained(rows, replace(self.settings, decay=decay, iterations=most, patience=most)).patch
 
     def _each(self, tasks: Sequence[tuple[int, float]]) -> Iterator[np.ndarray]:
         """What each task holds out: two at a time on the CPU, one after the other on a GPU."""
@@ -101,18 +109,20 @@ class Trainings:
 
     def _held_out(self, task: tuple[int, float]) -> np.ndarray:
         fold, decay = task
-        patch = self._trained(self.folds.learning(fold), decay)
-        return self.inputs.patched(None, patch, self.folds.held_out(fold))
+        found = self._trained(self.folds.learning(fold), replace(self.settings, decay=decay))
+        self.iterations[task] = found.best.iteration
+        return self.inputs.patched(None, found.patch, self.folds.held_out(fold))
 
-    def _trained(self, rows: np.ndarray, decay: float) -> Mlp:
-        """The MLP of some rows, as an earlier run has trained it, if one has."""
-        what = f"MLP {self.settings.hidden} {decay} {digest_of(rows)}"
-        return Mlp(**self.kept(what, lambda: dict(self._new(rows, decay).arrays)))
+    def _trained(self, rows: np.ndarray, settings: AugmentSettings) -> Trained:
+        """The MLP of some rows, or an earlier run's."""
+        what = f"MLP {settings.hidden} {settings.decay} {settings.iterations} {digest_of(rows)}"
+        return Trained.of_arrays(self.kept(what, lambda: self._new(rows, settings).arrays))
 
-    def _new(self, rows: np.ndarray, decay: float) -> Mlp:
+    def _new(self, rows: np.ndarray, settings: AugmentSettings) -> Trained:
         first = rows[: len(rows) // self.folds.copies]
         groups = None if self.inputs.groups is None else self.inputs.groups[first]
         stop = np.tile(one_in(_STOP, self.kinds[first], self.folds.seed, groups), self.folds.copies)
-        learnt, stopping = self.inputs.rows(rows[~stop]), self.inputs.rows(rows[stop])
-        settings = replace(self.settings, decay=decay)
-        return train(learnt, stopping, settings, head=self.head, seed=self.folds.seed, xp=self.xp).patch
+        # Of all samples, the end of training is known: those that would tell it are learnt from, too.
+        learnt = self.inputs if len(rows) == len(self.kinds) else self.inputs.rows(rows[~stop])
+        stopping = self.inputs.rows(rows[stop])
+        return train(learnt, stopping, settings, head=self.head, seed=self.folds.seed, xp=self.xp)
