@@ -16,6 +16,7 @@ from onnxtweak.metric.kinds import Metric, Predictions
 RESAMPLES = 1000
 # Resamples are so many at least, and samples that are drawn in all of them together so many at most.
 _FEWEST, _MOST_DRAWN = 100, 30_000_000
+_BLOCK = 1 << 16  # samples that are drawn at once, in as many resamples as that makes
 _TAILS = (2.5, 97.5)  # of a 95 % interval
 
 
@@ -39,13 +40,25 @@ def draws(
 
     decisions : how many they hold, one each or more.
     """
+    for block in drawn_together(samples, decisions, groups, many=many):
+        yield from block
+
+
+def drawn_together(
+    samples: int, decisions: int, groups: np.ndarray | None = None, *, many: int = RESAMPLES
+) -> Iterator[np.ndarray]:
+    """`draws` in blocks of several resamples, (R, N) float64: of few samples, those of one take no time."""
     codes, drawn = np.arange(samples), samples
     if groups is not None:
         _, codes = np.unique(groups, return_inverse=True)
         drawn = int(codes.max(initial=-1)) + 1
     rng = np.random.Generator(np.random.PCG64(0))
-    for _ in range(min(many, max(_FEWEST, _MOST_DRAWN // max(decisions, 1)))):
-        yield np.bincount(rng.integers(0, drawn, drawn), minlength=drawn)[codes].astype(np.float64)
+    many, at_once = min(many, max(_FEWEST, _MOST_DRAWN // max(decisions, 1))), max(_BLOCK // max(drawn, 1), 1)
+    for first in range(0, many, at_once):
+        count = min(at_once, many - first)
+        place = rng.integers(0, drawn, (count, drawn)) + drawn * np.arange(count)[:, None]
+        times = np.bincount(place.reshape(-1), minlength=count * drawn).reshape(count, drawn)
+        yield times[:, codes].astype(np.float64)
 
 
 def interval(values: np.ndarray) -> Interval | None:

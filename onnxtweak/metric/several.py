@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnxtweak.metric.bootstrap import RESAMPLES, draws
+from onnxtweak.metric.bootstrap import RESAMPLES, drawn_together, draws
 from onnxtweak.metric.kinds import Metric, Predictions, Weighing
 from onnxtweak.sample_counts import LabelCounts
 from onnxtweak.types import LabelMetrics
@@ -181,10 +181,13 @@ def drawn_f1(
     shown : of several models, each (N, C). The rest as of `resampled`.
     """
     counts = [_hits(each, labels) for each in shown]
-    weights = draws(len(labels), labels.size, groups, many=many)
-    return np.array(
-        [[2 * (weight @ hit) / np.maximum(weight @ both, 1e-9) for hit, both in counts] for weight in weights]
-    )
+
+    def together(weights: np.ndarray) -> np.ndarray:  # of whole numbers, which sum up alike in any order
+        each = [2 * (weights @ hit) / np.maximum(weights @ both, 1e-9) for hit, both in counts]
+        return np.stack(each, axis=1)
+
+    blocks = drawn_together(len(labels), labels.size, groups, many=many)
+    return np.concatenate([together(weights) for weights in blocks])
 
 
 def _hits(shown: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

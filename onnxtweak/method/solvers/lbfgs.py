@@ -106,6 +106,7 @@ def lbfgs(objective: Objective, begin: Any, tolerance: float, iterations: int) -
 
 def _descend(objective: Objective, start: Descent, tolerance: float, iterations: int) -> Minimum:
     U, S, pairs = start.U, start.scores, start.pairs
+    rhos = tuple(1 / _inner(change, bent) for change, bent in pairs)
     loss, p = objective.value(S, U)
     inverse = 1 / objective.curvature(p)
     gradient = objective.gradient(p, U) if start.gradient is None else start.gradient
@@ -116,7 +117,7 @@ def _descend(objective: Objective, start: Descent, tolerance: float, iterations:
     for count in range(iterations):
         if float((gradient**2 * inverse).sum()) / 2 < tolerance:
             return end(count, True)
-        step = -_two_loop(gradient, pairs, inverse)
+        step = -_two_loop(gradient, pairs, rhos, inverse)
         slope = float((gradient * step).sum())
         moved, t = objective.scores(step), 1.0
         while True:
@@ -134,16 +135,17 @@ def _descend(objective: Objective, start: Descent, tolerance: float, iterations:
         change, bent = t * step, new - gradient
         gradient = new
         if float((change * bent).sum()) > 1e-12 * float((bent**2 * inverse).sum()):
-            pairs = (*pairs[1 - _MEMORY :], (change.astype(S.dtype), bent.astype(S.dtype)))
+            change, bent = change.astype(S.dtype), bent.astype(S.dtype)
+            pairs = (*pairs[1 - _MEMORY :], (change, bent))
+            rhos = (*rhos[1 - _MEMORY :], 1 / _inner(change, bent))
     return end(iterations, False)
 
 
-def _two_loop(gradient: Any, pairs: Sequence[tuple[Any, Any]], inverse: Any) -> Any:
-    """The inverse Hessian, as the pairs know it, times the gradient."""
+def _two_loop(gradient: Any, pairs: Sequence[tuple[Any, Any]], rhos: Sequence[float], inverse: Any) -> Any:
+    """The inverse Hessian, as the pairs know it, times the gradient. rhos : 1 over the product of each."""
     if not pairs:
         return gradient * inverse
     q = gradient.astype(pairs[0][0].dtype)
-    rhos = [1 / _inner(change, bent) for change, bent in pairs]
     alphas = []
     for (change, bent), rho in zip(reversed(pairs), reversed(rhos), strict=True):
         alphas.append(rho * _inner(change, q))

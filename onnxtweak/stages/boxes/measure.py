@@ -14,7 +14,7 @@ from onnxtweak.engine.answer.shown_boxes import detections
 from onnxtweak.engine.passes import Engine
 from onnxtweak.engine.subject import Subject
 from onnxtweak.goal import find_targets
-from onnxtweak.metric.bootstrap import interval
+from onnxtweak.metric.bootstrap import draws, interval
 from onnxtweak.settings import TargetSettings
 from onnxtweak.types import BoxMetrics, MetricReading
 
@@ -64,11 +64,7 @@ class FoundObjects:
 
 def weights_of(samples: int, groups: np.ndarray | None) -> list[np.ndarray]:
     """How often each sample is drawn in resamples of a fixed seed. groups (N,) : that are drawn together."""
-    codes = np.arange(samples) if groups is None else np.unique(groups, return_inverse=True)[1]
-    many = int(codes.max(initial=-1)) + 1
-    rng = np.random.Generator(np.random.PCG64(0))
-    each = (np.bincount(rng.integers(0, many, many), minlength=many) for _ in range(RESAMPLES))
-    return [weight[codes].astype(np.float64) for weight in each]
+    return list(draws(samples, 1, groups, many=RESAMPLES))
 
 
 def box_readings(made: FoundObjects, groups: np.ndarray | None) -> tuple[MetricReading, ...]:
