@@ -46,9 +46,9 @@ class Made:
 
 
 def _pixels(folder: Path, kind: str) -> Made:
-    made = model_at_positions(kind, folder, samples=40 if kind == "pixels" else 120)
+    made = model_at_positions(kind, folder, samples=20 if kind == "pixels" else 60)
     np.savez(made.data, x=made.x, y=made.labels, site=np.arange(len(made.x)) % 4)
-    np.savez(folder / "listed.npz", x=made.x[:3] * np.float32(1.05), y=made.labels[:3])
+    np.savez(folder / "listed.npz", x=made.x[:1] * np.float32(1.05), y=made.labels[:1])
     np.savez(folder / "keep.npz", x=made.x[:40] * np.float32(1.1))
 
     def plain(path: Path) -> np.ndarray:
@@ -61,7 +61,7 @@ def _pixels(folder: Path, kind: str) -> Made:
 
 
 def _labels(folder: Path) -> Made:
-    made = several_labels("sigmoid", folder, samples=400)
+    made = several_labels("sigmoid", folder, samples=200)
     np.savez(made.data, x=made.x, y=made.labels, site=np.arange(len(made.x)) % 4)
     np.savez(folder / "listed.npz", x=made.x[:6] * np.float32(1.02), y=made.labels[:6])
     np.savez(folder / "keep.npz", x=made.x[:40] * np.float32(1.1))
@@ -76,7 +76,7 @@ def _labels(folder: Path) -> Made:
 
 def _marks(folder: Path) -> Made:
     """Several labels at every position."""
-    made = labels_at_positions("tokens", folder, samples=130)
+    made = labels_at_positions("tokens", folder, samples=60)
     np.savez(made.data, x=made.x, y=made.labels, site=np.arange(len(made.x)) % 4)
     np.savez(folder / "listed.npz", x=made.x[:3] * np.float32(1.02), y=made.labels[:3])
     np.savez(folder / "keep.npz", x=made.x[:40] * np.float32(1.1))
@@ -88,7 +88,7 @@ def _marks(folder: Path) -> Made:
 
 
 def _lines(folder: Path) -> Made:
-    made = text_lines(folder, lines=70)
+    made = text_lines(folder, lines=36)
     np.savez(made.data, x=made.x, y=np.array(made.texts), site=np.arange(len(made.x)) % 4)
     np.savez(folder / "listed.npz", x=made.x[:3] * np.float32(1.05), y=np.array(made.texts[:3]))
 
@@ -101,7 +101,7 @@ def _lines(folder: Path) -> Made:
 
 
 def _boxes(folder: Path) -> Made:
-    made = finder("joined", folder, samples=120)
+    made = finder("joined", folder, samples=60)
     np.savez(made.data, x=made.x, boxes=made.boxes, site=np.arange(len(made.x)) % 4)
     few = made.boxes[made.boxes[:, 0] < 3]
     np.savez(folder / "listed.npz", x=made.x[:3] * np.float32(1.02), boxes=few)
@@ -171,7 +171,7 @@ PATCHES: dict[str, list[str]] = {
     "fit certified": ["fit", *TARGETED, *QUICK, "--certify", "0.2"],
     "fit and groups": ["fit", *TARGETED, *QUICK, "--by", "site"],
     "fit a slice": ["fit", *QUICK, "--slice", "site=1"],
-    "fit in a budget": ["fit", *TARGETED, *QUICK, "--budget", "40"],
+    "fit in a budget": ["fit", *TARGETED, *QUICK, "--budget", "24"],
     "fit few synapses": ["fit", *TARGETED, *QUICK, "--synapses", "5"],
     "fit must": ["fit", *QUICK, "--must", "@listed.npz"],
     "fit must alone": ["fit", *QUICK, "--must", "@listed.npz", "--alone"],
@@ -257,9 +257,9 @@ OTHERS: dict[str, list[str]] = {
         "--base",
         "MODEL",
         "-d",
-        "DATA",
+        "FEW",
         "--runtime",
-        "onnxruntime,onnx",
+        "onnx",
     ],
     "verify a rewritten file": ["verify", "@fitted.onnx", "--same-as", "@fitted.onnx", "-d", "DATA"],
     "diff": ["diff", "MODEL", "@fitted.onnx"],
@@ -273,7 +273,8 @@ OTHERS: dict[str, list[str]] = {
 
 @pytest.mark.parametrize("cell", OTHERS)
 def test_the_other_commands_work_or_say_why_not(fitted, cell, capsys):
-    named = {"MODEL": str(fitted.model), "DATA": str(fitted.data), "TARGET": fitted.target}
+    data = str(fitted.data)
+    named = {"MODEL": str(fitted.model), "DATA": data, "FEW": f"{data}#[:8]", "TARGET": fitted.target}
     words = [named.get(word, word) for word in OTHERS[cell]]
     words = [str(fitted.folder / word[1:]) if word.startswith("@") else word for word in words]
     _refused(fitted, cell, main(words), capsys.readouterr().err)
@@ -332,7 +333,7 @@ def test_a_recipe_with_gates_makes_pages_of_every_head(made):
 
 
 def test_a_recipe_patches_a_detector(tmp_path, monkeypatch, capsys):
-    made = finder("joined", tmp_path, samples=60)
+    made = finder("joined", tmp_path, samples=40)
     monkeypatch.chdir(tmp_path)
     assert main(["init", made.model.name, "-d", made.data.name]) == 0
     assert main(["run", "tweak.toml", "--dry-run"]) == 0
@@ -345,7 +346,7 @@ def test_a_recipe_patches_a_detector(tmp_path, monkeypatch, capsys):
 
 
 def test_a_comparison_of_a_detector_says_what_it_counts(tmp_path, capsys):
-    made = finder("background", tmp_path, samples=80)
+    made = finder("background", tmp_path, samples=40)
     words = [
         "compare",
         str(made.model),
