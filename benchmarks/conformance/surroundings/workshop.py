@@ -29,7 +29,8 @@ _TIMES = {"seconds", "passes", "latency", "latency_increase", "a.latency_increas
 _SPENT = re.compile(
     rb"^time [^\n]*|time=\"[\d.]+\""
     rb"|one sample, one CPU thread[^\n]*?</tr>|<dt>(seconds|passes)</dt>[^\n]*?</dd>"
-    rb"| {2,}\d+ {2,}\d+\.\d$"  # the parameters and seconds of a method that is compared
+    # The parameters and seconds of a method that is compared, before what became of the promises.
+    rb"| {2,}\d+ {2,}\d+\.\d(?=$| {2,}(?:\d+/\d+/\d+|copy)$)"
     rb"|[-+][\d.]+ % \([\d,]+ \xc2\xb5s\)"  # latency
     rb"|\bin [\d.]+ (s|ms)\b|^- \*\*cached\*\*[^\n]*\n?",
     re.MULTILINE,
