@@ -187,7 +187,8 @@ class EngineSettings(Bounded):
 class TapSettings(Bounded):
     """Which hidden tensors are watched.
 
-    taps : selectors: "activations", "stages", "blocks", "penultimate", "op:TYPE", or names with * and ?.
+    taps : selectors: "activations", "stages", "blocks", "penultimate", "front", "op:TYPE", or names with *
+    and ?.
     pool : a neuron is a channel, its mean, deviation or maximum, or its mean over each half of every axis of
     positions ("grid2"), not each position; of several, all are watched. logits : the tensor; class_axis : of
     one at positions, the axis of the classes, 0 for none; None: as the graph tells. threshold : of a number

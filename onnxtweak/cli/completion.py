@@ -17,7 +17,7 @@ from onnxtweak.model.file.protobuf_edit import Field, fields, scan
 
 COMPLETE = "_ONNXTWEAK_COMPLETE"  # variable in which a shell's script asks for words
 
-_SELECTORS = ("activations", "stages", "blocks", "penultimate")
+_SELECTORS = ("activations", "stages", "blocks", "penultimate", "front")
 _MOST = 200  # offers
 # ONNX's field numbers on the way from a model to its tensors' names.
 _GRAPH, _NODE, _OUTPUT, _OPERATOR = 7, 1, 2, 4

@@ -21,7 +21,8 @@ from onnxtweak.model.detector.layout import Detector
 from onnxtweak.model.edit.expose import Exposed, expose
 from onnxtweak.model.edit.positions.position_nodes import RESIZES_FROM, way_at_positions
 from onnxtweak.model.file.model_file import ModelFile
-from onnxtweak.model.inspect.taps import TapCandidate, candidates, penultimate_name, select
+from onnxtweak.model.inspect.layer_inputs import front_names, penultimate_name
+from onnxtweak.model.inspect.taps import TapCandidate, candidates, select
 from onnxtweak.model.logits_format import LogitsFormat
 from onnxtweak.settings import EngineSettings, TapSettings
 from onnxtweak.types import LEVEL, Neurons, Tap
@@ -148,6 +149,12 @@ class Subject:
 def hidden(opened: Opened) -> tuple[TapCandidate, ...]:
     """Every tensor between the inputs and the logits; there may be none."""
     return candidates(opened.model.graph, opened.logits.name)
+
+
+def front_of(opened: Opened) -> frozenset[str]:
+    """Names of the hidden tensors that the first layers read; there may be none."""
+    activations = (candidate.name for candidate in hidden(opened) if candidate.activation)
+    return front_names(opened.model.graph, activations)
 
 
 def watchable(opened: Opened) -> tuple[TapCandidate, ...]:

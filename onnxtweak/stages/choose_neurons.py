@@ -12,6 +12,7 @@ from onnxtweak.engine.passes import Folding
 from onnxtweak.engine.scoring.checkpoint import SavedSteps
 from onnxtweak.engine.scoring.sweep import taps_of
 from onnxtweak.engine.shared.logits import logits_pass
+from onnxtweak.engine.subject import front_of
 from onnxtweak.method.selection.numbering import numbered, numbers_of
 from onnxtweak.method.selection.screening import (
     Screening,
@@ -26,7 +27,7 @@ from onnxtweak.method.solvers.design import design
 from onnxtweak.method.solvers.logistic import logistic
 from onnxtweak.method.solvers.multinomial import multinomial
 from onnxtweak.method.table import all_neurons, take
-from onnxtweak.model.inspect.taps import penultimate_name
+from onnxtweak.model.inspect.layer_inputs import penultimate_name
 from onnxtweak.settings import TapSettings
 from onnxtweak.stages.gather import kept_results
 from onnxtweak.stages.open_job import Job
@@ -85,10 +86,10 @@ def tap_groups(job: Job, taps: TapSettings) -> tuple[TapGroup, ...]:
     """The taps that the table is filled from, and those that are added to them where there is room.
 
     Where none are named: all maps as channel means, then their other statistics, and positions of the
-    penultimate tensor.
+    penultimate tensor. Where there are scores at positions: channels there, then those of the front.
     """
     if job.subject.sizes:
-        return (TapGroup("channels at each position", job.taps),)
+        return _at_positions(job, named=bool(taps.taps))
     if taps.taps:
         return (TapGroup("watched neurons", job.taps),)
     if taps.pool != ("none",):
@@ -111,6 +112,15 @@ def tap_groups(job: Job, taps: TapSettings) -> tuple[TapGroup, ...]:
         TapGroup("penultimate positions", positions),
     )
     return (groups[0], *(group for group in groups[1:] if group.taps))
+
+
+def _at_positions(job: Job, *, named: bool) -> tuple[TapGroup, ...]:
+    """The groups where there are scores at positions. named : whether the user has chosen the taps."""
+    front = frozenset[str]() if named else front_of(job.opened)
+    channels = tuple(tap for tap in job.taps if tap.name not in front)
+    first = TapGroup("channels at each position", channels or job.taps)
+    read = tuple(tap for tap in job.taps if tap.name in front)
+    return (first, TapGroup("what the first layers read", read)) if channels and read else (first,)
 
 
 def _sizes_are_fixed(job: Job) -> bool:

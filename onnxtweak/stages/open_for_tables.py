@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from onnxtweak.engine.opened import open_model
-from onnxtweak.engine.subject import hidden
+from onnxtweak.engine.subject import front_of, hidden
 from onnxtweak.errors import ModelError
 from onnxtweak.model.file.model_file import ModelSource
 from onnxtweak.model.file.tweak_metadata import tweaks_inside
@@ -24,8 +24,8 @@ def open_for_tables(
 ) -> Job:
     """`prepare`, where no selector means the activations and, if there is one, the penultimate tensor.
 
-    A model that has none of them, or none that can be read, has no taps then, and a note says so: its biases
-    can still be set.
+    Where there are scores at positions it also means the front, if there is one. A model that has none of
+    them, or none that can be read, has no taps then, and a note says so: its biases can still be set.
     """
     if taps.taps:
         return prepare(model, data, settings, taps, progress)
@@ -34,10 +34,16 @@ def open_for_tables(
     none = all(candidate.name.startswith(added) for candidate in hidden(opened))
     note = NO_HIDDEN if none else _NO_USUAL
     usual: tuple[tuple[str, ...], ...] = (("activations", "penultimate"), ("activations",), ("penultimate",))
-    usual = usual[1:2] if opened.detector is not None else usual  # whose scores come from several maps
+    if opened.detector is not None:  # whose scores come from several maps
+        usual = usual[1:2]
+    front = front_of(opened)
+    if opened.detector is None and opened.may_be_at_positions and front:
+        usual = (*((*selectors, "front") for selectors in usual[:2]), *usual)
     for selectors in () if none else usual:
         try:
-            return prepare(model, data, settings, replace(taps, taps=selectors), progress)
+            job = prepare(model, data, settings, replace(taps, taps=selectors), progress)
+            own = job.taps if job.subject.sizes else tuple(tap for tap in job.taps if tap.name not in front)
+            return replace(job, taps=own)
         except ModelError as error:
             if error.hint == NONE_READABLE:
                 note = _NONE_READABLE

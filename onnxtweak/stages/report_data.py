@@ -44,7 +44,7 @@ from onnxtweak.goal import ResolvedGoal
 from onnxtweak.head import Decisions
 from onnxtweak.method.selection.candidates import ThetaSizes, edges_of
 from onnxtweak.method.tuning.boosted import boost_table
-from onnxtweak.model.inspect.neighborhood import neighborhood
+from onnxtweak.model.edit.neighborhood import neighborhood
 from onnxtweak.patch import Tweak
 from onnxtweak.stages.open_job import Job
 from onnxtweak.types import BoxMetrics, LabelMetrics, Metrics, Neurons, Trial

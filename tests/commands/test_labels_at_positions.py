@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
+from onnx import TensorProto
 from sklearn.metrics import average_precision_score, f1_score
 
 import onnxtweak
@@ -13,8 +15,9 @@ from onnxtweak.engine.opened import open_model
 from onnxtweak.errors import DataError, ModelError, UsageError
 from onnxtweak.settings import DataSettings, TapSettings
 from tests.support.labels_at_positions import KINDS, LABELS, SINGLE, WEAK, labels_at_positions
+from tests.support.nets import NetBuilder
 
-QUICK = {"backend": "numpy", "device": "cpu"}
+QUICK = {"backend": "numpy", "device": "cpu", "hidden": 0}
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -94,6 +97,28 @@ def test_the_weak_label_is_learnt_and_the_file_shows_it(made, tmp_path):
     assert onnxtweak.evaluate(new, data=made.data).metrics.per_class == pytest.approx(now)
     onnxtweak.revert(new, back)
     assert back.read_bytes() == made.model.read_bytes()
+
+
+def test_what_the_layers_have_dropped_is_read_at_the_front_and_bent_by_a_hidden_layer(tmp_path):
+    """A net of one channel; marks ask that another is high too, which the graph makes of its input."""
+    net, rng = NetBuilder(seed=0), np.random.default_rng(0)
+    x = rng.normal(0, 1, (100, 2, 20)).astype(np.float32)
+    front = net.op("Mul", "x", net.const(2.0))
+    kernel = np.array([[[1.0], [0.0]]], np.float32)
+    hidden = net.op("Relu", net.op("Conv", front, net.const(kernel)))
+    logits = net.op("Conv", hidden, net.const(np.ones((1, 1, 1), np.float32)))
+    net.op("Sigmoid", net.op("Sub", logits, net.const(1.0)), name="answer")
+    model, new, back = (tmp_path / f"{name}.onnx" for name in ("model", "new", "back"))
+    declared = {"x": (TensorProto.FLOAT, ["N", 2, 20])}, {"answer": (TensorProto.FLOAT, ["N", 1, 20])}
+    onnx.save(net.model(*declared), model)
+    data = x, ((x[:, :1] > 0) & (x[:, 1:] > 0)).astype(np.int8)
+    found = onnxtweak.fit(model, data=data, output=new, **{**QUICK, "hidden": 8})
+    assert "what the first layers read, 8 hidden units" in " ".join(found.notes)
+    assert all(check.passed for check in found.checks) and found.verdict.state == "kept"
+    (shown,) = ort.InferenceSession(str(new)).run(None, {"x": x})
+    assert f1_score(data[1].ravel(), shown.ravel() > 0.5) > 0.9
+    onnxtweak.revert(new, back)
+    assert back.read_bytes() == model.read_bytes()
 
 
 def test_other_sizes_work_in_the_new_file(tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import onnxruntime as ort
 import pytest
@@ -18,6 +20,8 @@ from onnxtweak.settings import DataSettings, OutputSettings, TargetSettings
 from onnxtweak.theta.reference import outcome, signed_theta
 from tests.support.nets import NetBuilder
 from tests.support.several_labels import KINDS, LABELS, WEAK, several_labels
+
+fit = partial(onnxtweak.fit, hidden=0)  # a hidden layer takes most of the time
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -132,7 +136,7 @@ def test_labels_of_two_kinds_are_refused(tmp_path):
     made = several_labels("sigmoid", tmp_path)
     one = made.labels.argmax(axis=1)
     with pytest.raises(DataError, match="these labels are a class for each sample"):
-        onnxtweak.fit(made.model, data=(made.x, made.labels), test=(made.x, one), target=1)
+        fit(made.model, data=(made.x, made.labels), test=(made.x, one), target=1)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +155,7 @@ def test_what_does_not_work_says_so(tmp_path, asked, error, what):
 
 def fitted(made, folder, **asked):
     new, tweak = folder / "new.onnx", folder / "new.safetensors"
-    return onnxtweak.fit(made.model, data=made.data, output=new, tweak=tweak, **asked), new, tweak
+    return fit(made.model, data=made.data, output=new, tweak=tweak, **asked), new, tweak
 
 
 def test_weak_labels_are_learnt_and_the_file_shows_them(made, tmp_path):
@@ -200,7 +204,7 @@ def test_what_is_not_known_is_not_learnt(tmp_path):
     # As if nothing were known of half of the samples, which are only in the way then.
     half = made.labels.copy()
     half[::2] = -1
-    onnxtweak.fit(made.model, data=(made.x, half), output=tmp_path / "half.onnx", test=(made.x, made.labels))
+    fit(made.model, data=(made.x, half), output=tmp_path / "half.onnx", test=(made.x, made.labels))
     wrong = f1_score(made.labels == 1, made.shown(tmp_path / "half.onnx"), average="macro")
     assert wrong > 0.7
 
@@ -221,7 +225,7 @@ def test_thresholds_alone_where_neurons_know_no_more(tmp_path):
     """Marks that follow from the scores, cut elsewhere: a threshold each is all there is to learn."""
     made = several_labels("logits", tmp_path)
     marks = (_values(made) > np.array([0, -1.5, 0, 0, 1, 0])).astype(np.int8)
-    found = onnxtweak.fit(made.model, data=(made.x, marks), taps="gemm_3", output=tmp_path / "b.onnx")
+    found = fit(made.model, data=(made.x, marks), taps="gemm_3", output=tmp_path / "b.onnx")
     assert found.verdict.answer in ("bias", "fit")
     assert (found.after.per_class > found.before.per_class - 0.01).all()
     assert found.after.per_class[1] > found.before.per_class[1] + 0.1
@@ -230,7 +234,7 @@ def test_thresholds_alone_where_neurons_know_no_more(tmp_path):
 def test_nothing_to_gain_is_a_copy(tmp_path):
     made = several_labels("sigmoid", tmp_path)
     shown = made.shown(made.model).astype(np.int8)
-    onnxtweak.fit(made.model, data=(made.x, shown), output=tmp_path / "copy.onnx")
+    fit(made.model, data=(made.x, shown), output=tmp_path / "copy.onnx")
     assert (tmp_path / "copy.onnx").read_bytes() == made.model.read_bytes()
 
 
@@ -296,7 +300,7 @@ def test_listed_samples_have_all_their_labels_right(tmp_path, alone):
         np.savez(tmp_path / f"{role}.npz", x=made.x[rows], y=made.labels[rows])
     lists = {role: tmp_path / f"{role}.npz" for role in of}
     data = {} if alone else {"data": (made.x[90:], made.labels[90:])}
-    found = onnxtweak.fit(made.model, output=new, device="cpu", **lists, **data).listed
+    found = fit(made.model, output=new, device="cpu", **lists, **data).listed
     was, now = (((made.shown(path) == (made.labels == 1)) | ~known).all(axis=1) for path in (made.model, new))
     must, lock = found.must, found.lock
     assert (must.samples, must.already_right) == (12, was[:12].sum()) and must.already_right < 10
@@ -307,10 +311,7 @@ def test_listed_samples_have_all_their_labels_right(tmp_path, alone):
         one.name: one for one in commands.verify(tweaked=str(new), base=str(made.model), data=listed).checks
     }
     assert checks["must"].passed == (must.infeasible == 0) and checks["lock"].passed == (lock.broken == 0)
-    assert (
-        "make 12 listed samples right"
-        in onnxtweak.fit(made.model, device="cpu", **lists, **data).verdict.goal
-    )
+    assert "make 12 listed samples right" in fit(made.model, device="cpu", **lists, **data).verdict.goal
 
 
 def test_marks_of_one_sample_that_contradict_each_other_are_named(tmp_path):
@@ -319,7 +320,7 @@ def test_marks_of_one_sample_that_contradict_each_other_are_named(tmp_path):
     labels[3, 0], labels[4, 2] = -1, 1 - labels[4, 2]
     np.savez(tmp_path / "must.npz", x=np.concatenate([made.x[:3], made.x[:3]]), y=labels)
     with pytest.raises(DataError, match=r"two must-samples are identical but for their labels.*row 1.*row 4"):
-        onnxtweak.fit(made.model, must=tmp_path / "must.npz")
+        fit(made.model, must=tmp_path / "must.npz")
 
 
 def test_groups_are_measured_decision_by_decision(tmp_path):
@@ -328,7 +329,7 @@ def test_groups_are_measured_decision_by_decision(tmp_path):
     np.savez(made.data, x=made.x, y=made.labels, site=site)
     new, known = tmp_path / "new.onnx", made.labels >= 0
     asked = {"output": new, "by": "site", "target": [str(c) for c in WEAK]}
-    fitted_groups = onnxtweak.fit(made.model, data=made.data, **asked, device="cpu").verdict.groups
+    fitted_groups = fit(made.model, data=made.data, **asked, device="cpu").verdict.groups
     assert {group.name for group in fitted_groups} == {"0", "1", "2"}
     verified = commands.verify(
         tweaked=str(new), base=str(made.model), data=DataSettings((str(made.data),), by=("site",))
@@ -398,7 +399,7 @@ def test_a_recipe_makes_a_file_that_decides_alike(tmp_path):
 def test_what_fit_cannot_do_yet_it_says(tmp_path, asked, error, what):
     made = several_labels("sigmoid", tmp_path)
     with pytest.raises(error, match=what):
-        onnxtweak.fit(made.model, data=made.data, **asked)
+        fit(made.model, data=made.data, **asked)
 
 
 def test_too_many_neurons_are_screened_by_their_own_labels(tmp_path):
@@ -482,7 +483,7 @@ def test_labels_are_named(tmp_path):
     found, _, _ = fitted(made, tmp_path, target="bee")
     assert found.targets == ("bee",) and found.classes == tuple(names)
     with pytest.raises(UsageError, match="the model has no class 'bea'"):
-        onnxtweak.fit(made.model, data=made.data, target="bea")
+        fit(made.model, data=made.data, target="bea")
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float64])
@@ -522,8 +523,8 @@ def test_marks_that_cannot_tell_raise_no_doubt_and_wrong_ones_do(tmp_path):
     made = several_labels("sigmoid", tmp_path)
     for rows, marks in ((slice(None), np.ones_like(made.labels)), (slice(6), made.labels)):
         data = (made.x[rows], marks[rows])
-        onnxtweak.fit(made.model, data=data, output=tmp_path / "out.onnx", force=True, threads=1, test=data)
+        fit(made.model, data=data, output=tmp_path / "out.onnx", force=True, threads=1, test=data)
     shuffled = np.random.default_rng(0).permutation(made.labels)
     with pytest.raises(DataError, match="the scores of no label tell"):
-        onnxtweak.fit(made.model, data=(made.x, shuffled), output=tmp_path / "never.onnx", threads=1)
+        fit(made.model, data=(made.x, shuffled), output=tmp_path / "never.onnx", threads=1)
     assert not (tmp_path / "never.onnx").exists()

@@ -10,7 +10,9 @@ import pytest
 from onnxtweak.errors import ModelError
 from onnxtweak.goal import ResolvedGoal
 from onnxtweak.method.augment import forward, gradients, train
+from onnxtweak.method.cross_entropy import EACH_BY_ITSELF
 from onnxtweak.method.selection.active_neurons import active_neurons
+from onnxtweak.method.softmax import log_losses
 from onnxtweak.method.table import Table
 from onnxtweak.method.tuning.bias_control import overall_bias
 from onnxtweak.settings import AugmentSettings
@@ -52,6 +54,40 @@ def test_gradients_are_the_slopes_of_the_loss():
             below = loss(parameters, T, Z, table.labels)
             p[at] = here
             assert gradient[at] == pytest.approx((above - below) / (2 * step), abs=1e-5)
+
+
+def test_a_sample_that_counts_twice_pulls_as_two_do():
+    table, rng = a_table(0, samples=20), np.random.default_rng(0)
+    parameters = [rng.normal(size=shape) for shape in ((6, 4), (4,), (4, 3), (3,))]
+    weight, twice = np.where(np.arange(20) < 5, 2.0, 1.0), np.append(np.arange(20), np.arange(5))
+    found = gradients(np, parameters, table.T, table.Z, table.labels, weight=weight / weight.mean())
+    again = gradients(np, parameters, table.T[twice], table.Z[twice], table.labels[twice])
+    for one, other in zip(found, again, strict=True):
+        assert one == pytest.approx(other, rel=1e-5)
+    plain, counted = (
+        train(one, a_table(2), QUICK) for one in (table, dataclasses.replace(table, weight=weight))
+    )
+    assert not np.array_equal(plain.patch.w1, counted.patch.w1)
+    heavy = dataclasses.replace(a_table(2), weight=np.where(a_table(2).labels == 0, 5.0, 1.0))
+    start = train(table, heavy, QUICK).checkpoints[0].loss
+    assert start == pytest.approx(
+        np.average(log_losses(heavy.Z, heavy.labels), weights=heavy.weight), rel=1e-4
+    )
+
+
+def test_marks_may_be_shares():
+    logits, rng = np.random.default_rng(0).normal(size=(8, 2)).astype(np.float32), np.random.default_rng(1)
+    shares = rng.random((8, 2)).astype(np.float32)
+    shares[0, 0] = -1
+    loss = EACH_BY_ITSELF.total(np, logits, shares)
+    error, step = EACH_BY_ITSELF.error(np, logits, shares), 1e-2
+    for at in np.ndindex(logits.shape):
+        moved = [logits.copy(), logits.copy()]
+        moved[0][at] += step
+        moved[1][at] -= step
+        above, below = (EACH_BY_ITSELF.total(np, one, shares) for one in moved)
+        assert error[at] == pytest.approx((above - below) / (2 * step), abs=1e-3)
+    assert error[0, 0] == 0 and loss > 0
 
 
 def test_training_starts_at_the_base():

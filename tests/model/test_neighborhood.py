@@ -5,9 +5,9 @@ from __future__ import annotations
 import onnx
 import pytest
 
+from onnxtweak.model.edit.neighborhood import neighborhood
 from onnxtweak.model.edit.splice import splice
 from onnxtweak.model.graph import GraphIndex
-from onnxtweak.model.inspect.neighborhood import neighborhood
 from tests.support.nets import cnn3
 from tests.support.tweaks import CNN3_TAPS, random_tweak, saved
 

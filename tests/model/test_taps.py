@@ -13,8 +13,9 @@ from onnx import ModelProto, TensorProto, helper
 
 from onnxtweak.errors import ModelError, UsageError
 from onnxtweak.model.graph import GraphIndex
+from onnxtweak.model.inspect.layer_inputs import front_names, penultimate_name
 from onnxtweak.model.inspect.logits import find_logits
-from onnxtweak.model.inspect.taps import TapCandidate, candidates, penultimate_name, select
+from onnxtweak.model.inspect.taps import TapCandidate, candidates, select
 from onnxtweak.types import Tap
 from tests.support.nets import (
     LIGHT,
@@ -277,6 +278,21 @@ def test_a_model_without_maps_has_no_stages():
 def test_penultimate_is_the_tensor_that_feeds_the_last_layer(proto: ModelProto, name: str):
     assert penultimate_name(GraphIndex(proto), find_logits(GraphIndex(proto)).name) == name
     assert [tap.name for tap in _taps(proto, "penultimate")] == [name]
+
+
+def test_the_front_is_what_the_graph_makes_for_its_first_layers():
+    net = NetBuilder()
+    scaled = net.op("Mul", "input", net.const(2.0), name="scaled")
+    first = [
+        net.op("Relu", net.gemm(read, 8, 6), name=name) for read, name in ((scaled, "a"), ("input", "b"))
+    ]
+    deep = net.op("Relu", net.gemm(net.op("Add", *first, name="sum"), 6, 6), name="deep")
+    net.gemm(deep, 6, 3, name="logits")
+    proto = net.model({"input": (FLOAT, ("N", 8))}, {"logits": (FLOAT, ("N", 3))})
+    assert front_names(GraphIndex(proto), ["deep", "b", "a"]) == {"scaled"}
+    assert [tap.name for tap in _taps(proto, "front")] == ["scaled"]
+    with pytest.raises(ModelError, match="read the model's input as it is"):
+        _taps(mlp(), "front")
 
 
 def test_penultimate_of_a_model_without_a_hidden_layer_is_refused():

@@ -20,9 +20,9 @@ learning_tap_options = gathered(
         "--taps",
         multiple=True,
         metavar="WHICH",
-        help="Hidden tensors to learn from: activations, stages, blocks, penultimate, op:TYPE, or a tensor "
-        "name with * and ? [default: all activations, maps as channel means, and the penultimate "
-        "tensor]. Repeatable.",
+        help="Hidden tensors to learn from: activations, stages, blocks, penultimate, front, op:TYPE, or a "
+        "tensor name with * and ? [default: all activations, maps as channel means, and the penultimate "
+        "tensor; where there are scores at positions, channels there, and the front]. Repeatable.",
     ),
     option(
         "Model",

@@ -72,7 +72,7 @@ tap_options = gathered(
         shell_complete=completion.taps,
         help="Hidden tensors to watch: activations (every map after its activation; the default), stages "
         "(the last map at each resolution), blocks (outputs of residual, dense and inception blocks), "
-        "penultimate, op:TYPE, or a tensor name with * and ?. Repeatable.",
+        "penultimate, front, op:TYPE, or a tensor name with * and ?. Repeatable.",
     ),
     _model(
         "--pool",

@@ -11,4 +11,5 @@ diff            every difference between two models
 digests         digests of what a tweak added, and whether they still hold
 record          a tweak rebuilt from the metadata of a tweaked model
 tweak_file      a tweak in a file of its own
+neighborhood    the graph around a tweak, for a picture
 """

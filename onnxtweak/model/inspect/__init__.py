@@ -6,10 +6,10 @@ tail            what lies between the last layer and an output
 softmax         whether a tensor is the softmax of another
 refusals        why a model's scores cannot be tweaked
 taps            the hidden tensors that can be tapped, and which of them selectors choose
+layer_inputs    what the last layer reads, and the first ones
 activations     the outputs of non-linearities
 blocks          where branches join
 channels        the channel axis of a hidden tensor
 batch           which axis counts samples, which operators make them depend on one another
 shapes          the shapes that are certain
-neighborhood    the graph around a tweak, for a picture
 """

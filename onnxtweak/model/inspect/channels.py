@@ -36,12 +36,14 @@ _MOVING = frozenset({"Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze"})
 
 
 def find_channels_last(graph: GraphIndex, order: Iterable[int]) -> dict[str, bool]:
-    """By name, for tensors that come from a layer: True where channels are the last axis, False for axis 1.
+    """By name, for tensors of layers: True where channels are the last axis, False where they are axis 1.
 
     order : positions in topological order. Convolutions and the like have channels on axis 1; linear layers,
-    layer normalisation and embeddings on the last; a Transpose moves the axis; everything else keeps it.
+    layer normalisation and embeddings on the last; a Transpose moves the axis; everything else keeps it. What
+    the first layers read has its channels where they want them.
     """
     last: dict[str, bool] = {}
+    order = tuple(order)
     for position in order:
         node = graph.nodes[position]
         operator = node.op_type
@@ -54,6 +56,9 @@ def find_channels_last(graph: GraphIndex, order: Iterable[int]) -> dict[str, boo
             side = _transposed(node, side)
         if side is not None:
             last.update(dict.fromkeys(node.output, side))
+    for node in (graph.nodes[position] for position in order):
+        if node.op_type in _FIRST:
+            last.setdefault(node.input[0], False)
     return last
 
 

@@ -21,6 +21,7 @@ from onnxtweak.model.inspect.activations import find_activations, find_quantised
 from onnxtweak.model.inspect.blocks import find_blocks
 from onnxtweak.model.inspect.channels import channel_axis, find_channels_last
 from onnxtweak.model.inspect.graph_checks import require_sound
+from onnxtweak.model.inspect.layer_inputs import front_names
 from onnxtweak.model.inspect.refusals import FLOATS
 from onnxtweak.settings import POOLS
 from onnxtweak.types import Tap
@@ -35,19 +36,6 @@ _NEVER_FLOAT = frozenset(
         "Shape", "Size", "ArgMax", "ArgMin", "Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual",
         "And", "Or", "Not", "Xor", "NonZero", "IsNaN", "IsInf", "QuantizeLinear", "DynamicQuantizeLinear",
         "MatMulInteger", "ConvInteger", "QLinearConv", "QLinearMatMul", "SequenceConstruct",
-    }
-)
-_PASSED_OVER = frozenset({"Flatten", "Reshape", "Squeeze", "Unsqueeze", "Dropout", "Identity", "Cast"})
-_BEHIND_LINEAR = _PASSED_OVER | frozenset(
-    {
-        "Relu", "GlobalAveragePool", "AveragePool", "ReduceMean", "Add", "Sub", "Mul", "Div", "Transpose",
-        "QuantizeLinear", "DequantizeLinear",
-    }
-)
-_LINEAR = frozenset(
-    {
-        "Gemm", "MatMul", "Conv", "FusedGemm", "FusedMatMul", "MatMulInteger", "MatMulNBits", "QGemm",
-        "QLinearMatMul", "QLinearConv",
     }
 )
 # fmt: on
@@ -136,10 +124,10 @@ def select(
 
     shapes : as measured, by candidate; None for a tensor that cannot be tapped (not floating-point, no
     leading batch axis, varying size). selectors : "activations", "stages", "blocks", "penultimate",
-    "op:TYPE", or a glob over tensor names; exact names work too. pools : as `Tap.pool`, a tap for each;
-    vectors are never pooled. penultimate : see `penultimate_name`. graph : for a better reason why a name
-    cannot be tapped. Raises ModelError for a selector that matches nothing and for a model without any hidden
-    float tensor.
+    "front", "op:TYPE", or a glob over tensor names; exact names work too. pools : as `Tap.pool`, a tap for
+    each; vectors are never pooled. penultimate : see `penultimate_name`. graph : where the front is, and for
+    a better reason why a name cannot be tapped. Raises ModelError for a selector that matches nothing and for
+    a model without any hidden float tensor.
     """
     if unknown := [pool for pool in pools if pool not in POOLS]:
         raise UsageError(f"unknown pooling {unknown[0]!r}", where="--pool", hint=f"use {', '.join(POOLS)}")
@@ -166,37 +154,14 @@ def select(
             wanted |= _blocks(usable)
         elif selector == "penultimate":
             wanted.add(_penultimate(usable, penultimate))
+        elif selector == "front":
+            wanted |= _front(usable, graph)
         elif selector.lower().startswith("op:"):
             wanted |= _by_operator(usable, selector)
         else:
             wanted |= _by_name(candidates, measured, selector, graph)
     chosen = [item for item in usable if item.name in wanted]
     return tuple(dict.fromkeys(_tap(item, measured[item.name], pool) for item in chosen for pool in pools))
-
-
-def penultimate_name(graph: GraphIndex, logits: str) -> str | None:
-    """The tensor that feeds the last linear operator before the logits; None when there is no single one.
-
-    Bias, activation and pooling after the linear operator (Gemm, MatMul, Conv) are skipped, and so are
-    Flatten, Reshape, Dropout and the like before it. None also when the operator reads the input itself.
-    """
-    name = logits
-    node = graph.producer(name)
-    while node is not None and node.op_type not in _LINEAR:
-        sources = _varying(graph, node)
-        if node.op_type not in _BEHIND_LINEAR or len(sources) != 1:
-            return None
-        node = graph.producer(sources[0])
-    if node is None:
-        return None
-    sources = [name for name in _varying(graph, node) if name == node.input[0]]
-    if len(sources) != len(_varying(graph, node)):
-        return None
-    name = sources[0]
-    over = _PASSED_OVER | {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"}
-    while (node := graph.producer(name)) is not None and node.op_type in over:
-        name = node.input[0]
-    return name if node is not None else None
 
 
 def _activations(usable: list[TapCandidate]) -> set[str]:
@@ -252,6 +217,19 @@ def _penultimate(usable: list[TapCandidate], name: str | None) -> str:
     return name
 
 
+def _front(usable: list[TapCandidate], graph: GraphIndex | None) -> set[str]:
+    activations = [item.name for item in usable if item.activation]
+    first = frozenset[str]() if graph is None else front_names(graph, activations)
+    found = {item.name for item in usable if item.name in first}
+    if not found:
+        raise ModelError(
+            "the first layers read the model's input as it is",
+            where="--taps front",
+            hint="leave it out: the graph prepares nothing for them",
+        )
+    return found
+
+
 def _by_operator(usable: list[TapCandidate], selector: str) -> set[str]:
     wanted = selector[3:].strip().lower()
     found = {item.name for item in usable if item.op.lower() == wanted}
@@ -301,7 +279,7 @@ def _suggestion(selector: str, names: list[str]) -> str:
     near = difflib.get_close_matches(selector, names, n=3, cutoff=0.5)
     words = [
         word
-        for word in ("activations", "stages", "blocks", "penultimate")
+        for word in ("activations", "stages", "blocks", "penultimate", "front")
         if difflib.SequenceMatcher(None, selector.lower(), word).ratio() > 0.7
     ]
     if near or words:
@@ -336,7 +314,3 @@ def _never_float(node: NodeProto) -> bool:
     if node.op_type == "Cast":
         return attribute(node, "to", TensorProto.FLOAT) not in FLOATS
     return node.op_type in _NEVER_FLOAT
-
-
-def _varying(graph: GraphIndex, node: NodeProto) -> list[str]:
-    return [name for name in dict.fromkeys(node.input) if name and graph.depends_on_input(name)]

@@ -16,7 +16,7 @@ from onnxtweak.method.selection.candidates import Candidates
 from onnxtweak.method.selection.numbering import drawn_at_random
 from onnxtweak.method.selection.ranking import Ranking, candidates_wanted, empty_ranking, united
 from onnxtweak.method.table import all_neurons, most_neurons, union
-from onnxtweak.model.inspect.taps import penultimate_name
+from onnxtweak.model.inspect.layer_inputs import penultimate_name
 from onnxtweak.settings import FitSettings, JoinSettings, TapSettings
 from onnxtweak.stages.choose_neurons import choose_neurons
 from onnxtweak.stages.gather import gather_table, learning_samples
