@@ -125,10 +125,10 @@ def test_ranked_samples_that_cannot_raise_a_maximum_are_left_out():
     parts = []
     for high in (0, 1e6):
         hi, lo, bad = start(2, neurons, high, high)
-        at, tops = np.empty(8, np.uintp), np.empty(neurons, np.float32)
-        state = (hi.reshape(-1), lo.reshape(-1), bad)
+        tops, state = np.empty(neurons, np.float32), (hi.reshape(-1), lo.reshape(-1), bad)
+        nothing = np.arange(rows), np.full(rows, -1), np.empty(0), np.empty(0, np.float32), False
         parts.append(
-            pruned_limits.fold_ranked(V.reshape(-1), ranking, *state, neurons, rows, 0, neurons, at, tops)
+            pruned_limits.fold_ranked(V.reshape(-1), ranking, nothing, *state, neurons, 0, neurons, tops)
         )
     assert 0 < parts[0] <= 1 and parts[1] == 0
 

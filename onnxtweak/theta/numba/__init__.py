@@ -9,5 +9,6 @@ limit_kernels      its innermost loops, as vector instructions
 count_loops        loops of sums, counts and survivors
 count_kernels      their innermost loops, as vector instructions
 survivor_kernels   survivors dropped and counted
+streams            where samples lie that pass by together
 simd               how vector instructions are written
 """

@@ -14,6 +14,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from onnxtweak.theta.numba.count_kernels import Sums
 from onnxtweak.theta.numba.simd import FLOAT, INT, LANES, LONG, PANELS, SIGN_FREE, STREAMS, TESTED, WIDE, emit
 
 
@@ -146,20 +147,20 @@ def within_reach(typing, factors, at, top, mask, floors):
 
 
 @intrinsic
-def raise_span(typing, values, at, factors, first, best, start, apart, panels, soon, width):
+def raise_span(typing, values, at, following, factors, first, best, start, apart, panels, width):
     """best[t] = max(best[t], v * factor) for `width` targets, a span of neurons, and `STREAMS` samples.
 
-    values : sample i from `at[i]` on; what lies `soon` elements on is prefetched. factors :
+    values : sample i from `at[i]` on; what lies from `following[i]` on is prefetched. factors :
     sample i has those of the targets from `first + i * width` on. best : target t from `start + t * apart`
     on. Returns whether some value may not be finite (or finite ones have too large a sum), and the bitwise or
     of all values, whose sign bit tells a negative.
     """
     targets = len(width)
 
-    def write(e, values, at, factors, first, best, start, apart, panels, soon, _):
+    def write(e, values, at, following, factors, first, best, start, apart, panels, _):
         builder = e.builder
         zero = ir.Constant(ir.VectorType(FLOAT, LANES), [0.0] * LANES)
-        begins = [e.scalar(at, LONG(i)) for i in range(STREAMS)]
+        begins, soon = ([e.scalar(each, LONG(i)) for i in range(STREAMS)] for each in (at, following))
         # Additions wait for each other: two at a time.
         sums, signs = [e.keep(zero), e.keep(zero)], e.keep(e.bits(zero))
         with cgutils.for_range(builder, panels) as loop:
@@ -169,9 +170,8 @@ def raise_span(typing, values, at, factors, first, best, start, apart, panels, s
             kept = [e.load(best, place) for place in places]
             some = builder.load(signs)
             for i, begin in enumerate(begins):
-                place = builder.add(begin, k)
-                v = e.load(values, place)
-                e.prefetch(values, builder.add(place, soon))
+                v = e.load(values, builder.add(begin, k))
+                e.prefetch(values, builder.add(soon[i], k))
                 builder.store(builder.fadd(builder.load(sums[i % 2]), v), sums[i % 2])
                 some = builder.or_(some, e.bits(v))
                 for t in range(targets):
@@ -185,7 +185,7 @@ def raise_span(typing, values, at, factors, first, best, start, apart, panels, s
         wrong = builder.sext(builder.fcmp_unordered("uno", rest, rest), ir.VectorType(INT, LANES))
         return cgutils.pack_array(builder, [e.reduce("or", wrong), e.reduce("or", builder.load(signs))])
 
-    arguments = (values, at, factors, first, best, start, apart, panels, soon, width)
+    arguments = (values, at, following, factors, first, best, start, apart, panels, width)
     return emit(types.UniTuple(types.int32, 2), arguments, write)
 
 
@@ -221,19 +221,21 @@ def copy_span(typing, source, at, target, start, panels, soon):
 
 
 @intrinsic
-def top_of_span(typing, values, at, tops, panels, soon):
+def top_of_span(typing, values, at, following, tops, panels, total, peak, places, ahead, adds):
     """tops = max(tops, |v|) over `STREAMS` samples and a span of neurons.
 
-    values : sample i from `at[i]` on; what lies `soon` elements on is prefetched. Returns the bits of the
-    largest, which are at least those of infinity if some value is not finite, and the bitwise or of all
-    values, whose sign bit tells a negative.
+    values, at, following : as of `raise_span`. total, peak, places, ahead : as of `Sums`, which are made too
+    unless `adds` is an empty tuple. Returns the bits of the largest, which are at least those of infinity if
+    some value is not finite, and the bitwise or of all values, whose sign bit tells a negative.
     """
+    adding = len(adds) > 0
 
-    def write(e, values, at, tops, panels, soon):
+    def write(e, values, at, following, tops, panels, total, peak, places, ahead, _):
         builder = e.builder
         magnitude = ir.Constant(ir.VectorType(INT, LANES), [SIGN_FREE] * LANES)
         zeros = ir.Constant(ir.VectorType(INT, LANES), [0] * LANES)
-        begins = [e.scalar(at, LONG(i)) for i in range(STREAMS)]
+        begins, soon = ([e.scalar(each, LONG(i)) for i in range(STREAMS)] for each in (at, following))
+        sums = Sums(e, total, peak, places, ahead) if adding else None
         signs, highest = e.keep(zeros), e.keep(zeros)
 
         def larger(a, b):  # the bits of non-negative floats are ordered like integers, NaN above all others
@@ -241,20 +243,23 @@ def top_of_span(typing, values, at, tops, panels, soon):
 
         with cgutils.for_range(builder, panels) as loop:
             k = builder.mul(loop.index, LONG(LANES))
-            top, some = e.bits(e.load(tops, k)), builder.load(signs)
-            for begin in begins:
-                place = builder.add(begin, k)
-                bits = e.bits(e.load(values, place))
-                e.prefetch(values, builder.add(place, soon))
-                some = builder.or_(some, bits)
-                top = larger(builder.and_(bits, magnitude), top)
-            builder.store(some, signs)
-            builder.store(larger(top, builder.load(highest)), highest)
-            e.store(e.floats(top), tops, k)
+            top, some = e.keep(e.bits(e.load(tops, k))), e.keep(builder.load(signs))
+            for i, begin in enumerate(begins):
+                v = e.load(values, builder.add(begin, k))
+                e.prefetch(values, builder.add(soon[i], k))
+                bits = e.bits(v)
+                builder.store(builder.or_(builder.load(some), bits), some)
+                builder.store(larger(builder.and_(bits, magnitude), builder.load(top)), top)
+                if sums is not None:
+                    sums.add(i, v, k)
+            builder.store(builder.load(some), signs)
+            builder.store(larger(builder.load(top), builder.load(highest)), highest)
+            e.store(e.floats(builder.load(top)), tops, k)
         found = [e.reduce("smax", builder.load(highest)), e.reduce("or", builder.load(signs))]
         return cgutils.pack_array(builder, found)
 
-    return emit(types.UniTuple(types.int32, 2), (values, at, tops, panels, soon), write)
+    arguments = (values, at, following, tops, panels, total, peak, places, ahead, adds)
+    return emit(types.UniTuple(types.int32, 2), arguments, write)
 
 
 @intrinsic

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from onnxtweak.theta.numba.compiled import compiled
-from onnxtweak.theta.numba.count_loops import sum_span
+from onnxtweak.theta.numba.count_kernels import add_rows
 from onnxtweak.theta.numba.limit_kernels import (
     copy_span,
     floor_of_strip,
@@ -22,6 +22,7 @@ from onnxtweak.theta.numba.limit_kernels import (
 )
 from onnxtweak.theta.numba.pruned_limits import fold_ranked
 from onnxtweak.theta.numba.simd import LANES, PANELS, STREAMS, STRIP, TESTED
+from onnxtweak.theta.numba.streams import set_out, streams
 
 # To find out whether ranking pays, one strip in so many is tried; where it does not, so many times as many
 # then stream by.
@@ -56,20 +57,34 @@ def _aligned(count):
 
 
 @compiled
+def _add_up(values, at, places, total, peak, panels):
+    """The sums of a group over a span. at, places : as of `set_out`."""
+    i = 0
+    while i < STREAMS:
+        end = i + 1
+        while end < STREAMS and places[end] == places[i]:
+            end += 1
+        if places[i] >= 0:
+            add_rows(values, at, U(i), U(end - i), U(0), total, peak, U(places[i]), panels)
+        i = end
+
+
+@compiled
 def few_targets(
-    values, factors, own, own_rows, own_targets, own_factors, hi, lo, bad, neurons, rows, span, width,
-    sums, first, last
+    values, samples, factors, own, own_rows, own_targets, own_factors, hi, lo, bad, neurons, span, width,
+    first, last
 ):  # fmt: skip
     """Strips [first, last) for a few targets. factors : by sample. own : the negative ones, by group.
 
-    sums : rows, begins, total and peak of `sum_span`, which is made of each span after its limits.
+    samples : order and member as of `set_out`; total and peak, flat; whether they are summed up. A group is
+    while it is in the cache.
     """
-    members, begins, total, peak = sums
-    targets = len(width)
+    order, member, total, peak, adds = samples
+    targets, rows = len(width), order.size
     apart = span + _PAD
     up, down = _aligned(targets * apart), _aligned(targets * apart)
     turned = -factors
-    at = np.empty(STREAMS, np.uintp)
+    at, following, places = streams()
     groups = own.size - 1
     for start in range(first * STRIP, last * STRIP, span):
         stop = min(start + span, last * STRIP)
@@ -79,18 +94,18 @@ def few_targets(
             copy_span(hi, there, up, here, panels, U(span))
             copy_span(lo, there, down, here, panels, U(span))
         for g in range(groups):
-            r0 = g * STREAMS
-            r1 = min(r0 + STREAMS, rows)
-            for i in range(STREAMS):
-                at[i] = min(r0 + i, rows - 1) * neurons + start
-            f = U(r0 * targets)
-            soon = U(STREAMS * neurons if g + 1 < groups else span - r0 * neurons)
-            wrong, signs = raise_span(values, at, factors, f, up, U(0), U(apart), panels, soon, width)
+            f = U(g * STREAMS * targets)
+            set_out(order, member, g, neurons, start, span, at, following, places)
+            wrong, signs = raise_span(
+                values, at, following, factors, f, up, U(0), U(apart), panels, width
+            )  # fmt: skip
+            if adds:
+                _add_up(values, at, places, total, peak, panels)
             if wrong:
-                for r in range(r0, r1):
-                    _mark(values, r * neurons, bad, start, stop)
+                for r in range(g * STREAMS, min((g + 1) * STREAMS, rows)):
+                    _mark(values, order[r] * neurons, bad, start, stop)
             if signs < 0:
-                raise_span(values, at, turned, f, down, U(0), U(apart), panels, U(0), width)
+                raise_span(values, at, at, turned, f, down, U(0), U(apart), panels, width)
                 continue
             for k in range(own[g], own[g + 1]):
                 row, here = U(own_rows[k] * neurons + start), U(own_targets[k] * apart)
@@ -99,35 +114,31 @@ def few_targets(
             here, there = U(t * apart), U(t * neurons + start)
             copy_span(up, here, hi, there, panels, U(0))
             copy_span(down, here, lo, there, panels, U(0))
-        sum_span(values, members, begins, total, peak, neurons, start, stop)
 
 
 @compiled
 def few_or_ranked(
-    ranking, worth, values, factors, own, own_rows, own_targets, own_factors, hi, lo, bad, neurons, rows,
-    span, width, sums, first, last
+    ranking, worth, longer, values, samples, factors, own, own_rows, own_targets, own_factors, hi, lo, bad,
+    neurons, span, width, first, last
 ):  # fmt: skip
     """Strips [first, last): some are tried ranked, and those that follow take the faster of the two ways.
 
-    worth : ranking is faster up to this fraction of the products. Both ways give the same bits. sums : as of
+    worth : ranking is faster up to this fraction of the products. Both ways give the same bits. longer :
+    neurons of a span that is ranked, of which only the largest |v| lie in the cache. samples : as of
     `few_targets`.
     """
-    members, begins, total, peak = sums
-    at, tops = np.empty(STREAMS, np.uintp), _aligned(span)
-    few = min(max(1, (last - first) // _TRIED), span // STRIP)
+    tops = _aligned(longer)
+    few = min(max(1, (last - first) // _TRIED), longer // STRIP)
     here, count = first, few
     while here < last:
         stop = min(here + count, last)
-        part = fold_ranked(
-            values, ranking, hi, lo, bad, neurons, rows, here * STRIP, stop * STRIP, at, tops
-        )  # fmt: skip
-        sum_span(values, members, begins, total, peak, neurons, here * STRIP, stop * STRIP)
-        here, count = stop, span // STRIP
+        part = fold_ranked(values, ranking, samples, hi, lo, bad, neurons, here * STRIP, stop * STRIP, tops)
+        here, count = stop, longer // STRIP
         if part > worth and here < last:
             stop = min(here + _UNTRIED * few, last)
             few_targets(
-                values, factors, own, own_rows, own_targets, own_factors, hi, lo, bad, neurons, rows, span,
-                width, sums, here, stop
+                values, samples, factors, own, own_rows, own_targets, own_factors, hi, lo, bad, neurons,
+                span, width, here, stop
             )  # fmt: skip
             here, count = stop, few
 

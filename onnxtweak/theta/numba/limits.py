@@ -3,6 +3,7 @@
 Up to `TARGETS` targets, memory is the cost: `STREAMS` samples at a time stream by over a long span of
 neurons, whose maxima lie in the cache; the next samples are fetched meanwhile. At first, and with very few
 targets, multiplying all of them costs less than finding out which can be left out; later see `pruned_limits`.
+Samples pass by in the order of their targets, so that these are summed up as they do.
 
 Beyond that, arithmetic is the cost: a tile of samples and neurons is packed in the cache, and goes through
 all targets in blocks. A sample whose largest |v| in a strip times its reciprocal gap cannot raise any maximum
@@ -30,9 +31,7 @@ from onnxtweak.theta.threads import share_out
 # faster memory is read; the shorter, the nearer the maxima are.
 _LONG_SPAN, _SPAN, _FEWEST = 16384, 2048, 3
 # Ranking pays from so many targets and strips on, while no more than this part of the products is computed.
-_RANKED, _RANKED_STRIPS, _WORTH = 8, 32, 1 / 7
-# What `few_targets` sums up where nothing is asked for.
-_NO_SUMS = np.empty(0, np.uintp), np.zeros(1, np.int64), np.empty(0), np.empty(0, np.float32)
+_RANKED, _RANKED_STRIPS, _WORTH, _RANKED_SPAN = 8, 32, 1 / 7, 4096
 # Samples of a tile: with its strips half a megabyte, which second-level caches hold.
 _ROWS = 128
 
@@ -75,10 +74,11 @@ def fold_few(
     """Limits and sums of few targets: see `numpy_backend.fold_limits` and `fold_sums`."""
     neurons = V.shape[1]
     whole = neurons // STRIP * STRIP
-    sums = (*by_target(member, len(total), neurons), flat(total), flat(peak))
-    _fold(flat(V), limit, flat(hi), flat(lo), bad, whole // STRIP, pool, sums)
+    order = np.argsort(member, kind="stable")  # in each target, sample by sample
+    samples = order, member[order], flat(total), flat(peak), True
+    _fold(flat(V), limit, flat(hi), flat(lo), bad, whole // STRIP, pool, samples)
     _fold_rest(V, limit, hi, lo, bad)
-    sum_span(flat(V), *sums, neurons, whole, neurons)
+    sum_span(flat(V), *by_target(member, len(total), neurons), *samples[2:4], neurons, whole, neurons)
 
 
 def _fold_rest(V: np.ndarray, limit: np.ndarray, hi: np.ndarray, lo: np.ndarray, bad: np.ndarray) -> None:
@@ -105,27 +105,29 @@ def _fold(
     bad: np.ndarray,
     strips: int,
     pool: ThreadPoolExecutor | None,
-    sums: tuple[np.ndarray, ...] = _NO_SUMS,
+    samples: tuple[Any, ...] | None = None,
 ) -> None:
-    """Whole strips. values, hi, lo : flat. sums : as of `few_targets`, which alone makes them."""
+    """Whole strips. values, hi, lo : flat. samples : as of `few_targets`; None: nothing is summed up."""
     rows, targets = limit.shape
     neurons = len(values) // rows
     work: tuple[Any, ...]
     if targets <= TARGETS:
         groups = -(-rows // STREAMS)
+        order = np.arange(rows) if samples is None else samples[0]
+        samples = samples or (order, np.full(rows, -1), np.empty(0), np.empty(0, np.float32), False)
         factors = np.zeros((groups * STREAMS, targets), np.float32)
-        factors[:rows] = limit
-        r, j = map(np.ascontiguousarray, np.nonzero(limit < 0))
+        factors[:rows] = limit[order]
+        r, j = map(np.ascontiguousarray, np.nonzero(factors < 0))
         own = np.searchsorted(r, np.arange(groups + 1) * STREAMS)
         width, span = (0,) * targets, _LONG_SPAN if targets <= _FEWEST else _SPAN
         work = (
-            values, factors.reshape(-1), own, r, j, -limit[r, j], hi, lo, bad, neurons, rows, span, width,
-            sums,
+            values, samples, factors.reshape(-1), own, order[r], j, -factors[r, j], hi, lo, bad, neurons,
+            span, width,
         )  # fmt: skip
         if targets < _RANKED or strips < _RANKED_STRIPS:
             share_out(few_targets, work, strips, pool)
         else:
-            share_out(few_or_ranked, (rank(limit, neurons), _WORTH, *work), strips, pool)
+            share_out(few_or_ranked, (rank(limit, neurons), _WORTH, _RANKED_SPAN, *work), strips, pool)
         return
     blocks = -(-targets // TARGETS)
     each = -(-targets // blocks)

@@ -16,6 +16,7 @@ import numpy as np
 from onnxtweak.theta.numba.compiled import compiled
 from onnxtweak.theta.numba.limit_kernels import raise_ranked, top_of_span
 from onnxtweak.theta.numba.simd import LANES, STREAMS, WIDE
+from onnxtweak.theta.numba.streams import set_out, streams
 
 U = np.uintp
 _INFINITY, _INFINITY_BITS = np.float32(np.inf), np.int32(0x7F800000)
@@ -55,20 +56,25 @@ def _list(limit, order, neurons):
 
 
 @compiled
-def fold_ranked(values, ranking, hi, lo, bad, neurons, rows, start, stop, at, tops):
+def fold_ranked(values, ranking, samples, hi, lo, bad, neurons, start, stop, tops):
     """Raise the limits of neurons [start, stop), whole strips. Returns the fraction of products computed.
 
-    values, hi, lo : flat. ranking : from `rank`. at (STREAMS,) uintp, tops (stop - start,) float32 : scratch.
+    values, hi, lo : flat. ranking : from `rank`. samples : as of `few_targets`. tops : scratch.
     """
+    passing, member, total, peak, adds = samples
     order, factors, begins = ranking
-    panels = U((stop - start) // LANES)
-    tops[: stop - start] = 0
+    panels, rows, span = U((stop - start) // LANES), passing.size, stop - start
+    tops[:span] = 0
     highest = signs = np.int32(0)
-    for r in range(0, rows, STREAMS):
-        for i in range(STREAMS):
-            at[i] = min(r + i, rows - 1) * neurons + start
-        soon = U(STREAMS * neurons if r + STREAMS < rows else stop - start - r * neurons)
-        top, some = top_of_span(values, at, tops, panels, soon)
+    at, following, places = streams()
+    for group in range(-(-rows // STREAMS)):
+        set_out(passing, member, group, neurons, start, span, at, following, places)
+        if adds:
+            top, some = top_of_span(
+                values, at, following, tops, panels, total, peak, places, U(span), (0,)
+            )  # fmt: skip
+        else:
+            top, some = top_of_span(values, at, following, tops, panels, total, peak, places, U(span), ())
         highest, signs = max(highest, top), signs | some
     if highest >= _INFINITY_BITS:
         for m in range(stop - start):

@@ -5,7 +5,8 @@ with a float maximum it leaves alone. What is written here reaches it as vectors
 
 Arrays are flat; positions and counts are unsigned, in elements. A panel is `LANES` neurons, a strip `PANELS`
 panels. Numba's cache on disk notices a change of the file that a loop is in, and not of what it inlines:
-after editing `limit_kernels` or `count_kernels`, touch `limit_loops`, `pruned_limits` and `count_loops`.
+after editing `limit_kernels`, `count_kernels` or `streams`, touch `limit_loops`, `pruned_limits` and
+`count_loops`.
 """
 
 from __future__ import annotations
