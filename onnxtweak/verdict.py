@@ -116,9 +116,9 @@ class Verdict:
     unit: str = "samples"
 
 
-def copied(split: str, samples: int) -> Verdict:
+def copied(split: str, samples: int, cautions: Sequence[str] = ()) -> Verdict:
     """The verdict on a file that is a copy of the base: it promises nothing."""
-    return Verdict(BASE, COPY, split, samples, (), None)
+    return Verdict(BASE, COPY, split, samples, (), None, tuple(cautions))
 
 
 def reached(

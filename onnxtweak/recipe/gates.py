@@ -37,7 +37,7 @@ def _gain(result: Document, key: str) -> float | None:
 
 def _overall_drop(result: Document) -> float | None:
     gain = _gain(result, "overall")
-    return None if gain is None else -gain
+    return None if gain is None else 0.0 - gain  # not -0, which would be shown so
 
 
 def _class_drop(result: Document) -> float | None:

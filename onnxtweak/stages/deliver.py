@@ -286,7 +286,7 @@ def _measure_outcome(job: Job, proposal: Proposal, tweaked: Subject) -> Outcome:
 def _cautions(job: Job, proposal: Proposal, view: View, shown: np.ndarray) -> tuple[str, ...]:
     """Does the base, which shows (N,) `shown`, know what was chosen on? Do samples belong together?"""
     validation, group = job.splits.validation, job.origin.data.group
-    grouped = depend_on_groups(group, view.groups(group))
+    grouped = depend_on_groups(group, view.groups(group)) if proposal.patch.changes_logits else ()
     if view is validation:
         return grouped
     head = proposal.goal.head

@@ -90,7 +90,7 @@ def judge_promises(
     if shown.split == LISTED:
         found = of_listed(answer, samples, promises)
     elif answer == BASE and all(promise.state == KEPT for promise in promises):
-        found = copied(shown.split, samples)
+        found = copied(shown.split, samples, cautions)
     else:
         asked, counts = _asked(shown, goal, len(names))
         found = with_listed(reached(answer, shown.split, names, asked, counts, cautions), promises)

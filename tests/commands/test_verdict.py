@@ -83,6 +83,23 @@ def test_a_copy_of_the_base_is_called_that_everywhere(files, tmp_path, capsys):
     assert "tweaked" not in said.out and "a copy of the base: nothing was changed; test: " in said.err
 
 
+def test_a_copy_says_too_that_the_base_knows_the_samples(files, tmp_path, capsys):
+    model, data = files
+    page, known = tmp_path / "page.html", tmp_path / "known.npz"
+    own, y = shown(model, data)
+    with np.load(data) as file:
+        np.savez(known, x=file["x"], y=own)
+    test = DataSettings(data=(str(known),), test=(str(data),), anyway=True)
+    out = OutputSettings(str(tmp_path / "copy.onnx"), report=str(page))
+    made = carry_out(commands.join, model, known, data=test, settings=NOTHING, output=out)
+    said = f"the base is right on 100.0% of the samples that were chosen on, but on {(own == y).mean():.1%}"
+    assert made.verdict.state == COPY and made.verdict.cautions[0].startswith(said)
+    assert said in page.read_text(encoding="utf-8")
+    given = [str(model), "-d", str(known), "--test", str(data), "-t", str(TARGET), "--scale", "0"]
+    assert main(["join", *given, "-o", str(tmp_path / "again.onnx"), "--anyway"]) == 0
+    assert said in " ".join(capsys.readouterr().out.split())
+
+
 def test_verify_and_revert_of_a_copy_say_what_it_is(files, tmp_path, capsys):
     model, data = files
     out = tmp_path / "copy.onnx"

@@ -113,3 +113,8 @@ def test_what_cannot_be_measured_does_not_pass():
 def test_confidence_in_harm_is_no_confidence():
     (found,) = asked({**MADE, "fixed": 10, "broken": 30}, min_mcnemar=0.5)
     assert found["measured"] == 0 and not found["passed"]
+
+
+def test_nothing_lost_has_no_minus_sign():
+    (found,) = asked({**MADE, "after": MADE["before"]}, max_overall_drop=0.5)
+    assert str(found["measured"]) == "0.0"

@@ -142,7 +142,9 @@ def _promises(made: Mapping[str, Any]) -> str:
     if verdict["state"] == COPY:
         said = "Nothing that was tried did better than the base, so the file is the base, byte for byte."
         asked = [("goal", f"<bdi>{safe(verdict['goal'])}</bdi>")] if verdict.get("goal") else []
-        return section("A copy of the base", facts([*asked, ("answer", safe(verdict["answer"]))]), said=said)
+        told = "".join(f"<p>{safe(remark)}</p>" for remark in remarks(verdict))
+        answer = facts([*asked, ("answer", safe(verdict["answer"]))])
+        return section("A copy of the base", answer, told, said=said)
     listed = [
         [
             _state_badge(NOT_KEPT if row.surely else row.state, row.state),

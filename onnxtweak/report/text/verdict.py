@@ -19,7 +19,7 @@ def verdict_blocks(verdict: Mapping[str, Any]) -> tuple[Block, ...]:
     """The verdict of one result, as its JSON has it."""
     said, goal = headline(verdict), _goal(verdict)
     if verdict["state"] == COPY:
-        return (Heading(f"Verdict: {said}"), *goal)
+        return (Heading(f"Verdict: {said}"), *goal, *map(Note, remarks(verdict)))
     judged = f"{verdict['samples']:,} {verdict['split']} {verdict.get('unit', 'samples')}"
     found = rows(verdict)
     return (
