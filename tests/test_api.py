@@ -200,8 +200,9 @@ def test_listed_samples_are_for_fit_alone(tmp_path):
 def test_a_goal_says_what_options_say(tmp_path):
     model, data = demo_files().model, f"{demo_files().data}#fit"
     goal = onnxtweak.Goal(target=8, max_class_drop=2)
-    one = onnxtweak.fit(model, data=data, goal=goal, output=tmp_path / "one.onnx")
-    same = onnxtweak.fit(model, data=data, target=8, max_class_drop=2, output=tmp_path / "same.onnx")
+    linear = {"data": data, "hidden": 0}
+    one = onnxtweak.fit(model, goal=goal, output=tmp_path / "one.onnx", **linear)
+    same = onnxtweak.fit(model, target=8, max_class_drop=2, output=tmp_path / "same.onnx", **linear)
     assert (tmp_path / "one.onnx").read_bytes() == (tmp_path / "same.onnx").read_bytes()
     asked = "raise 8; keep overall accuracy; lose at most 2 points in any class"
     assert one.verdict.goal == same.verdict.goal == asked
@@ -209,10 +210,11 @@ def test_a_goal_says_what_options_say(tmp_path):
     assert repr(goal) == "Goal(target=8, max_class_drop=2)"
 
 
-def test_a_goal_says_which_metric_is_measured_and_compared():
+def test_a_goal_says_which_metric_is_measured_and_compared(tmp_path):
     model, data = demo_files().model, f"{demo_files().data}#test"
     (found,) = onnxtweak.evaluate(model, data=data, goal=onnxtweak.Goal(metric="worst")).readings
     assert found.value == pytest.approx(0.66)
+    model, data = weak_mlp(tmp_path, n=300)
     asked = {"data": data, "methods": ["cRT"]}
     of_goal = onnxtweak.compare(model, goal=onnxtweak.Goal(metric="worst"), **asked)
     assert of_goal.metric == onnxtweak.compare(model, metric="worst", **asked).metric is not None

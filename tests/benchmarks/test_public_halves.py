@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import partial
 
 import numpy as np
 import pytest
@@ -24,7 +25,8 @@ def nets(tmp_path):
     return folder
 
 
-def test_what_it_measures_is_what_the_written_file_does(nets, tmp_path, capsys):
+def test_what_it_measures_is_what_the_written_file_does(nets, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(halves.onnxtweak, "fit", partial(halves.onnxtweak.fit, hidden=0))
     saved = tmp_path / "halves.json"
     command = [str(nets), "--json", str(saved), "--splits", "1", "--several", "0", "--threads", "1"]
     halves.main(command)

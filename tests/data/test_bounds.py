@@ -41,7 +41,7 @@ def header(dtype: str, shape: tuple[int, ...]) -> bytes:
 def bomb(path, **claimed):
     """An archive whose arrays `claimed` (dtype, shape) are zeros that compress to nearly nothing."""
     np.savez(path, x=X, **({} if "y" in claimed else {"y": np.arange(3)}))
-    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for name, (dtype, shape) in claimed.items():
             size = int(np.prod(shape)) * np.dtype(dtype).itemsize
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
@@ -61,7 +61,7 @@ def bomb(path, **claimed):
 )
 def test_arrays_that_expand_are_refused_before_they_are_loaded(tmp_path, claimed, said):
     bomb(tmp_path / "a.npz", **claimed)
-    assert (tmp_path / "a.npz").stat().st_size < 2**20
+    assert (tmp_path / "a.npz").stat().st_size < 2**22
     tracemalloc.start()
     try:
         with pytest.raises(DataError, match=said):

@@ -149,7 +149,7 @@ def test_decimal_commas_other_encodings_and_floats_for_whole_numbers(tmp_path):
 
 def test_a_long_table_is_never_in_memory(tmp_path, monkeypatch):
     monkeypatch.setattr(csv_table, "_CHUNK", 6400)
-    rows, columns = 6000, 200
+    rows, columns = 3000, 200
     head = ",".join([*(f"c{i}" for i in range(columns)), "y"])
     line = ",".join(["0.12345678"] * columns)
     path = written(tmp_path, head + "\n" + "".join(f"{line},{i % 3}\n" for i in range(rows)))

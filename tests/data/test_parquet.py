@@ -171,18 +171,18 @@ def test_rows_come_in_batches_within_groups(tmp_path, monkeypatch):
 
 
 def test_what_reading_takes_is_known_from_the_footer(tmp_path):
-    x = np.random.default_rng(0).standard_normal((40, 300_000)).astype(np.float32)
+    x = np.random.default_rng(0).standard_normal((40, 100_000)).astype(np.float32)
     wide = {f"c{place}": column for place, column in enumerate(x)}
-    path = written(tmp_path, {**wide, "y": np.arange(300_000) % 2}, group=300_000)
+    path = written(tmp_path, {**wide, "y": np.arange(100_000) % 2}, group=100_000)
     spec = (InputSpec("x", "float32", (None, 40)),)
     with pytest.raises(
-        DataError, match=r"40 columns in row groups of 300,000 rows take [0-9]+ MiB to read"
+        DataError, match=r"40 columns in row groups of 100,000 rows take [0-9]+ MiB to read"
     ) as no:
-        open_data([str(path)], inputs=spec, preprocess=Preprocess(), memory=64 << 20)
+        open_data([str(path)], inputs=spec, preprocess=Preprocess(), memory=22 << 20)
     assert "--memory" in no.value.hint
-    path = written(tmp_path, {**wide, "y": np.arange(300_000) % 2}, group=20_000)
-    data = open_data([str(path)], inputs=spec, preprocess=Preprocess(), memory=64 << 20)
-    assert np.array_equal(whole(data, 8192)["x"], x.T) and 0 < data.bytes_in_memory < 64 << 20
+    path = written(tmp_path, {**wide, "y": np.arange(100_000) % 2}, group=7_000)
+    data = open_data([str(path)], inputs=spec, preprocess=Preprocess(), memory=22 << 20)
+    assert np.array_equal(whole(data, 8192)["x"], x.T) and 0 < data.bytes_in_memory < 22 << 20
 
 
 @pytest.mark.parametrize("kind", ["list", "text", "labels"])
@@ -249,8 +249,8 @@ def test_the_size_of_pages_is_in_their_headers(tmp_path, compression, version, d
 
 @pytest.mark.parametrize("column", ["x", "y"])
 def test_a_huge_page_is_refused_before_it_is_decompressed(tmp_path, column):
-    """64 MiB of values or labels in one page, for which a few kilobytes stand."""
-    rows = 1 << 24
+    """16 MiB of values or labels in one page, for which a few kilobytes stand."""
+    rows, memory = {"x": (1 << 22, 24 << 20), "y": (1 << 24, 96 << 20)}[column]
     columns = {"x": np.zeros(rows, np.float32), "y": np.zeros(rows, np.int8)}
     other = {"x": "y", "y": "x"}[column]
     path, spec = tmp_path / "t.parquet", (InputSpec("x", "float32", (None, 1)),)
@@ -268,9 +268,9 @@ def test_a_huge_page_is_refused_before_it_is_decompressed(tmp_path, column):
         assert path.stat().st_size < 2**20
         if refused:
             with pytest.raises(DataError, match=r"1 columns in row groups of .* take [0-9]+ MiB"):
-                open_data([str(path)], inputs=spec, preprocess=Preprocess(), memory=96 << 20)
+                open_data([str(path)], inputs=spec, preprocess=Preprocess(), memory=memory)
         else:
-            assert len(open_data([str(path)], inputs=spec, preprocess=Preprocess(), memory=96 << 20)) == rows
+            assert len(open_data([str(path)], inputs=spec, preprocess=Preprocess(), memory=memory)) == rows
 
 
 def test_headers_of_pages_that_are_damaged_are_one_error(tmp_path):

@@ -109,9 +109,9 @@ from onnxtweak.method.fit.learning import Learning
 from onnxtweak.method.fit.fit import try_all
 from onnxtweak.method.table import Table
 
-large_arrays.ROWS = 2048
+large_arrays.ROWS = 1024
 folder = Path(sys.argv[1]) if len(sys.argv) > 1 else None
-rng, T = np.random.default_rng(0), large_arrays.new_array((20_000, 400), np.float32, folder)
+rng, T = np.random.default_rng(0), large_arrays.new_array((10_000, 400), np.float32, folder)
 Z = rng.standard_normal((len(T), 2), np.float32)
 labels = (Z[:, 1] > Z[:, 0]).astype(np.int64)
 for part, block in large_arrays.blocks(T):
@@ -134,6 +134,6 @@ def test_memory_does_not_follow_the_table(tmp_path):
         return losses, int(peak) * 1024
 
     here, there = learnt(), learnt(str(tmp_path))
-    table = 20_000 * 400 * 4
+    table = 10_000 * 400 * 4
     assert here[0] == there[0]
     assert there[1] + 2 * table < here[1], "the table, its axes and the samples of a fold are not held"
