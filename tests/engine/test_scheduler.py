@@ -7,8 +7,6 @@ import gc
 import os
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from types import SimpleNamespace
@@ -20,6 +18,7 @@ from onnxtweak.engine.workers import dask_cluster, open_files
 from onnxtweak.engine.workers.processes import open_workers
 from onnxtweak.errors import MachineError
 from onnxtweak.settings import EngineSettings
+from tests.support import forked
 from tests.support.weak_class import weak_cnn
 
 distributed = pytest.importorskip("distributed")
@@ -63,22 +62,14 @@ def test_what_never_answers_or_is_no_dask_is_given_up(answer, monkeypatch):
         connection.close()
 
 
-def dask(*command):
-    return subprocess.Popen(
-        [sys.executable, "-m", f"distributed.cli.dask_{command[0]}", *command[1:], "--no-dashboard"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-
-
 @pytest.mark.parametrize("lost", ["scheduler", "worker"])
 def test_a_scheduler_or_its_only_worker_that_dies_midway_is_one_line(tmp_path, lost):
     model, data = weak_cnn(tmp_path, n=60)
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
-    running = {"scheduler": dask("scheduler", "--host", "127.0.0.1", "--port", address.rpartition(":")[2])}
-    running["worker"] = dask("worker", address, "--nworkers", "1", "--nthreads", "1", "--no-nanny")
+    port, one = address.rpartition(":")[2], ("--nworkers", "1", "--nthreads", "1", "--no-nanny")
+    running = {"scheduler": forked.dask("scheduler", "--host", "127.0.0.1", "--port", port, cwd=tmp_path)}
+    running["worker"] = forked.dask("worker", address, *one, cwd=tmp_path)
     out = tmp_path / "scores.npz"
     command = ["score", str(model), "-d", str(data), "-t", "1", "--scheduler", address, "-o", str(out)]
     try:
@@ -86,22 +77,19 @@ def test_a_scheduler_or_its_only_worker_that_dies_midway_is_one_line(tmp_path, l
             client = distributed.Client(address, timeout="300s", set_as_default=False)
         with client:
             client.wait_for_workers(1, timeout=300)
-            running["worker"].send_signal(signal.SIGSTOP)  # which takes the shards, and never ends one
-            begun = subprocess.Popen(
-                [sys.executable, "-m", "onnxtweak", *command], stderr=subprocess.PIPE, text=True
-            )
+            os.kill(running["worker"].pid, signal.SIGSTOP)  # which takes the shards, and never ends one
+            begun = forked.start(forked.ONNXTWEAK, *command)
             while not client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks)):
-                assert begun.poll() is None, begun.communicate()
+                assert not begun.ended, begun.wait()
                 time.sleep(0.1)
-            os.killpg(running[lost].pid, signal.SIGKILL)
-            said = begun.communicate(timeout=300)[1]
+            running[lost].kill()
+            ended = begun.wait()
     finally:
         for process in running.values():
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+            process.kill()
             process.wait()
-    assert begun.returncode == 4, said
-    assert "were lost" in said and "Traceback" not in said
+    assert ended.returncode == 4, ended.stderr
+    assert "were lost" in ended.stderr and "Traceback" not in ended.stderr
     assert not out.exists() and not list(tmp_path.glob(".*"))
 
 

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from contextlib import contextmanager
 from dataclasses import replace
@@ -28,9 +24,9 @@ from onnxtweak.stages.score import score_neurons
 from onnxtweak.theta.state import sweep_state
 from onnxtweak.theta.survivors import Survivors
 from onnxtweak.types import Tap, silent
+from tests.support import forked
 from tests.support.weak_class import weak_cnn
 
-ROOT = Path(__file__).resolve().parents[2]
 ENGINE = EngineSettings(device="cpu", backend="numpy", shard=16, batch=8, threads=1)
 TARGETS = np.array([0, 2])
 
@@ -211,20 +207,16 @@ def test_a_pass_by_ranges_that_died_goes_on_with_other_workers(samples, tmp_path
 def machines(folder, count):
     """A scheduler and workers that are processes with folders of their own, as on other machines."""
     distributed = pytest.importorskip("distributed", reason="the extra `dask` is not installed")
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    file = folder / "scheduler.json"
+    file, running = folder / "scheduler.json", []
 
-    def dask(name, *command):
-        own = folder / name
-        own.mkdir()
-        program = [sys.executable, "-m", f"distributed.cli.dask_{command[0]}", *command[1:], "--no-dashboard"]
-        return subprocess.Popen(program, cwd=own, env=environment, **quiet)
+    def dask(name, part, *options):
+        (folder / name).mkdir()
+        here = ("--host", "127.0.0.1", "--scheduler-file", file)
+        running.append(forked.dask(part, *options, *here, cwd=folder / name))
 
-    running = [dask("head", "scheduler", "--host", "127.0.0.1", "--port", "0", "--scheduler-file", str(file))]
+    dask("head", "scheduler", "--port", "0")
     for number in range(count):
-        options = ("--nthreads", "1", "--no-nanny", "--host", "127.0.0.1")
-        running.append(dask(f"worker-{number}", "worker", "--scheduler-file", str(file), *options))
+        dask(f"worker-{number}", "worker", "--nthreads", "1", "--no-nanny")
     try:
         deadline = time.monotonic() + 300
         while not file.exists() and time.monotonic() < deadline:
@@ -234,7 +226,7 @@ def machines(folder, count):
             yield client.scheduler.address, running[1:]
     finally:
         for process in running:
-            os.killpg(process.pid, signal.SIGKILL)
+            process.kill()
             process.wait()
 
 
@@ -249,7 +241,7 @@ def test_machines_with_folders_of_their_own_one_of_which_dies(samples, tmp_path,
         real(seen, shard)
         if not killed and seen.at >= 96:
             killed.append(workers[0].pid)
-            os.kill(workers[0].pid, signal.SIGKILL)
+            workers[0].kill()
 
     with machines(tmp_path, 2) as (scheduler, workers):
         shared, passes = ask(near, ENGINE, scheduler)

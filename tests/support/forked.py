@@ -33,6 +33,10 @@ class Forked:
         self._process.start()
 
     @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
     def ended(self) -> bool:
         return not self._process.is_alive()
 
@@ -53,6 +57,12 @@ class Forked:
 def start(code: str, *arguments: object, **environment: str) -> Forked:
     """The program `python -c code *arguments`, here; `environment` is added to what there is."""
     return Forked(code, arguments, {**os.environ, **environment}, os.getcwd())
+
+
+def dask(part: str, *options: object, cwd: Path) -> Forked:
+    """Dask's `scheduler` or `worker` with options, in a folder."""
+    code = f"import runpy; runpy.run_module('distributed.cli.dask_{part}', run_name='__main__')"
+    return Forked(code, [*options, "--no-dashboard"], os.environ, str(cwd))
 
 
 def run(code: str, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -1,4 +1,6 @@
-"""What has a program that is forked loaded already? The package, and the loops that Numba keeps."""
+"""What has a program that is forked loaded already? The package, Dask, and the loops that Numba keeps."""
+
+import contextlib
 
 import numpy as np
 
@@ -7,6 +9,9 @@ import onnxtweak.commands  # noqa: F401
 from onnxtweak.engine.backends import folds_correctly
 from onnxtweak.theta.numba.backend import NumbaBackend
 from onnxtweak.theta.numba.survivor_kernels import keep_beyond
+
+with contextlib.suppress(ImportError):  # the extra `dask` is not installed
+    import distributed  # noqa: F401
 
 folds_correctly(NumbaBackend(1))
 none, nothing = np.empty(0, np.int32), np.empty(0, np.float32)
