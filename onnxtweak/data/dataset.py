@@ -133,7 +133,9 @@ class Dataset:
                 for block in chain.from_iterable(map(_row_blocks, rows)):
                     digest.update(block)
         kind = "i1" if self.sizes and self.labels.ndim == 2 else "<i4" if self.sizes else "<i8"
-        digest.update(np.ascontiguousarray(self.labels, kind).reshape(-1).data)
+        for start in range(0, len(self.labels), _TOGETHER):
+            some = self.labels[start : start + _TOGETHER]
+            digest.update(np.ascontiguousarray(some, kind).reshape(-1).data)
         if self.lines is not None:
             digest.update("\0".join(self.lines.texts).encode("utf-8", "surrogatepass"))
         if self.objects is not None:

@@ -125,6 +125,7 @@ def class_numbers(
 
 
 _IGNORED = 255  # of masks of bytes, as most data sets have it
+_OF_A_BYTE = 127  # class numbers that a byte with a sign holds
 _MOST_CLASSES = 1 << 24  # of labels at positions, which are counted one by one
 
 
@@ -147,13 +148,16 @@ def labels_at_positions(
             where=labelled[0].label_where,
             hint="number the classes from 0 on; -1 says that a position does not count",
         )
+    if ignored is None and any(labels.dtype == np.uint8 for labels in raw):
+        ignored = _IGNORED
     # Half a billion of them are held in memory: not a byte more than class numbers need.
-    kind = np.int16 if all(labels.dtype.itemsize == 1 for labels in raw) else np.int32
+    kind: type[np.signedinteger] = np.int32
+    if all(labels.dtype.itemsize == 1 for labels in raw):
+        most = max(int(labels.max(initial=0, where=labels != ignored)) for labels in raw)
+        kind = np.int8 if most <= _OF_A_BYTE else np.int16  # what does not count is below 0 in both
     every = [_flat(part.labels) if part.labelled else len(part) for part in parts]
     numbers = behind_one_another(every, kind)
     sizes, own = sizes_together([labels.shape[1:] for labels in raw], parts)
-    if ignored is None and any(labels.dtype == np.uint8 for labels in raw):
-        ignored = _IGNORED
     if ignored is not None:
         numbers[numbers == ignored] = -1
     numbers[numbers < 0] = -1

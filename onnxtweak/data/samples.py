@@ -263,6 +263,7 @@ class Part:
     that a program holds. classes : class names, if the source has them. notes : what reading does to the
     samples. groups : the columns of groups that were asked for, by name. labelled : whether the source says
     what the labels are; where it does not, they are zeros. listed : whether samples are listed one by one.
+    offered : a file's name, and class names in it, for a model that has none.
     """
 
     where: str
@@ -278,6 +279,7 @@ class Part:
     held: tuple[tuple[str, np.ndarray], ...] = ()
     labelled: bool = True
     listed: bool = False
+    offered: tuple[str, tuple[str, ...]] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -7,7 +7,7 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -30,6 +30,9 @@ _FATAL = 4  # a severity of ONNX Runtime's log
 # Which sessions are worth keeping: of models of so many bytes, so many of each file, and of runs in which the
 # hidden tensors hold so many values, because a session keeps the memory of its largest run.
 _KEPT_BYTES, _KEPT_SESSIONS, _KEPT_VALUES = 1 << 20, 8, 1 << 22
+# From so many numbers fed on, a kept session gives its memory back after each run: large pictures, of which
+# a few are looked at, would take hundreds of megabytes in every session. It takes longer for small runs.
+_GIVES_BACK = 1 << 18
 _DTYPES = {
     "float": "float32", "double": "float64", "float16": "float16", "bfloat16": "bfloat16",
     "int8": "int8", "int16": "int16", "int32": "int32", "int64": "int64",
@@ -56,7 +59,7 @@ class Session:
     """A model that is ready to run. Threads that bind outputs must not share it.
 
     handle : the `onnxruntime.InferenceSession`. where : what errors call the model. device : "cpu" or
-    "cuda:i".
+    "cuda:i". kept : whether it stays open between a few looks at the model, as of `session_of`.
     """
 
     handle: Any
@@ -64,6 +67,7 @@ class Session:
     outputs: tuple[Port, ...]
     where: str
     device: str
+    kept: bool = False
 
     def run(self, feeds: Mapping[str, np.ndarray], names: Sequence[str] | None = None) -> list[np.ndarray]:
         """The named outputs in order, as new arrays; None: all.
@@ -71,8 +75,16 @@ class Session:
         Raises DataError when the model rejects `feeds`.
         """
         with self._explained():
-            outputs: list[np.ndarray] = self.handle.run(names, dict(feeds))
+            outputs: list[np.ndarray] = self.handle.run(names, dict(feeds), self.options(feeds))
         return outputs
+
+    def options(self, feeds: Mapping[str, np.ndarray]) -> Any:
+        """How a run behaves; None: as usual."""
+        if not self.kept or sum(value.size for value in feeds.values()) < _GIVES_BACK:
+            return None
+        options = ort.RunOptions()
+        options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        return options
 
     def run_into(self, feeds: Mapping[str, Any], buffers: Mapping[str, Any]) -> None:
         """Fill `buffers` (C-contiguous, by output name), so that the runtime allocates no outputs.
@@ -179,7 +191,7 @@ def session_of(
         if session.device == "cpu":
             if len(kept) == _KEPT_SESSIONS:
                 kept.pop(next(iter(kept)), None)
-            kept[key] = session
+            kept[key] = session = replace(session, kept=True)
     return session
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import onnxtweak
 from onnxtweak.commands.verify import verify
@@ -12,7 +13,7 @@ from onnxtweak.errors import DataError, UsageError
 from onnxtweak.method.fit import linear
 from onnxtweak.method.fit.several import weights
 from onnxtweak.settings import DataSettings, EngineSettings
-from tests.support.finders import CLASSES, LACKING, by_hand, finder
+from tests.support.finders import CLASSES, LACKING, SIZE, by_hand, finder
 
 QUICK = {"backend": "numpy", "device": "cpu"}
 EACH = ("joined", "apart", "agnostic", "yolov5", "yolox", "yolox-suppressed")  # a sigmoid for each class
@@ -58,6 +59,28 @@ def test_classes_that_the_model_lacks_are_refused(one):
     other[3, 1] = CLASSES
     with pytest.raises(DataError, match="class 3 is out of range: the model has 3 classes of objects"):
         onnxtweak.evaluate(one.model, data=(one.x, other), device="cpu")
+
+
+def test_names_beside_labels_are_the_models_where_it_has_none(one, tmp_path):
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+    for k in range(8):
+        pixels = np.clip(one.x[k] * 100 + 50, 0, 255).astype(np.uint8).transpose(1, 2, 0)
+        Image.fromarray(pixels).save(tmp_path / "images" / f"{k}.png")
+        own = one.boxes[one.boxes[:, 0] == k, 1:]
+        middle, sides = (own[:, 1:3] + own[:, 3:]) / 2 / SIZE, (own[:, 3:] - own[:, 1:3]) / SIZE
+        rows = np.column_stack([own[:, :1], middle, sides])
+        np.savetxt(tmp_path / "labels" / f"{k}.txt", rows, fmt="%d %f %f %f %f")
+    asked = {"data": tmp_path, "mean": 50, "std": 100, "device": "cpu"}
+    for names, classes, said in (
+        ("red, green, blue", ("red", "green", "blue"), "class names are those of data.yaml"),
+        ("red, green", ("0", "1", "2"), "names in data.yaml are not used: it has 2, and the model 3"),
+    ):
+        (tmp_path / "data.yaml").write_text(f"names: [{names}]\n")
+        found = onnxtweak.evaluate(one.model, **asked)
+        assert found.classes == classes and said in found.notes
+    (tmp_path / "classes.txt").write_text("a\nb\nc\n")
+    assert onnxtweak.evaluate(one.model, **asked).classes == ("a", "b", "c")
 
 
 def test_labels_of_another_kind_are_refused(one):

@@ -9,6 +9,7 @@ import pytest
 
 from onnxtweak.data.open_data import read_sources
 from onnxtweak.data.samples import InputSpec, Reading
+from onnxtweak.data.sources.boxes.names_beside import names_beside
 from onnxtweak.errors import DataError
 
 PIL = pytest.importorskip("PIL.Image")
@@ -118,11 +119,35 @@ def test_names_of_classes_are_read_or_said_to_be_missing(tmp_path):
     pictures(tmp_path / "images", "a")
     yolo(tmp_path / "labels", a="0 0.5 0.5 0.2 0.2\n1 0.5 0.5 0.2 0.2\n")
     (tmp_path / "data.yaml").write_text("names: [cat, dog]\n")
-    assert "class names in data.yaml are not read" in noted(tmp_path)
+    assert read(tmp_path).parts[0].offered == ("data.yaml", ("cat", "dog"))
     (tmp_path / "classes.txt").write_text("cat\n")
     with pytest.raises(DataError, match=r"class 1 is out of range: classes.txt has 1 name") as error:
         read(tmp_path)
     assert "line 2 of" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "nc: 2\nnames: ['cat', \"dog, small\"]  # of the set\n",
+        "names:\n  - cat\n  - 'dog, small'\nnc: 2\n",
+        "train: images\nnames:\n  # by number\n  1: dog, small\n  0: cat  # first\ndownload: x\n",
+        "names: {0: cat, 1: 'dog, small'}\n",
+        "names: [cat,\n  'dog, small',\n]\n",
+    ],
+)
+def test_names_in_every_spelling_of_yaml(tmp_path, text):
+    (tmp_path / "other.yaml").write_text("path: .\n")
+    (tmp_path / "set.yaml").write_text(text)
+    assert names_beside([tmp_path]) == ("set.yaml", ("cat", "dog, small"))
+
+
+@pytest.mark.parametrize(
+    "text", ["names:\n", "names: {0: a, 2: b}\n", "names: [a, a]\n", "names: lost\n", "nc: 2\n"]
+)
+def test_what_gives_no_names_in_yaml(tmp_path, text):
+    (tmp_path / "data.yaml").write_text(text)
+    assert names_beside([tmp_path]) is None
 
 
 def test_boxes_of_each_sample_may_be_an_array_of_arrays(tmp_path):

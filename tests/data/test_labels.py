@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from onnxtweak.data import InputSpec, check_labels, open_data, open_splits, read_names
-from onnxtweak.data.labels import number_by_labels
+from onnxtweak.data.labels import labels_at_positions, number_by_labels
+from onnxtweak.data.samples import Part
 from onnxtweak.errors import DataError
 from onnxtweak.settings import DataSettings, Preprocess
 
@@ -193,3 +194,14 @@ def test_names_that_the_model_does_not_have_are_not_numbered_by_sorting(tmp_path
     assert "ash, birch" in caught.value.hint
     told = opened(tmp_path, np.array(["Ash", "birch", "Ash"]), names=("Ash", "birch"))
     assert number_by_labels(told, ("ash", "birch"), told.labels).labels.tolist() == [0, 1, 0]
+
+
+def test_class_numbers_of_bytes_are_held_in_a_byte_where_they_fit():
+    def held(values, ignored=None):
+        part = Part("here", "here", {}, np.array(values, np.uint8)[None], "y", ())
+        return labels_at_positions([part], None, ignored).numbers
+
+    assert held([3, 127, 255, 0]).tolist() == [3, 127, -1, 0] and held([3, 127, 255]).dtype == np.int8
+    assert held([3, 128, 255]).tolist() == [3, 128, -1] and held([3, 128, 255]).dtype == np.int16
+    assert held([3, 200, 1], 200).tolist() == [3, -1, 1] and held([3, 200, 1], 200).dtype == np.int8
+    assert held([3, 255, 1], 3).tolist() == [-1, 255, 1]

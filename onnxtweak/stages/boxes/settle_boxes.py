@@ -54,7 +54,16 @@ def settle_boxes(
     that the model does not have.
     """
     classes = objects_of(subject.head, subject.classes)
-    names = class_names(splits.classes or _names_in(subject.model, classes), classes)
+    own, notes = splits.classes or _names_in(subject.model, classes), list[str]()
+    parts = splits.fit.dataset.parts
+    if splits.classes is None and (offered := next((one.offered for one in parts if one.offered), None)):
+        why = "the model has its own" if own else f"it has {len(offered[1])}, and the model {classes}"
+        used = own is None and len(offered[1]) == classes
+        own = offered[1] if used else own
+        notes.append(
+            f"class names are those of {offered[0]}" if used else f"names in {offered[0]} are not used: {why}"
+        )
+    names = class_names(own, classes)
     datasets = {id(view.dataset): view.dataset for view in splits.views}
     for dataset in datasets.values():
         _require_classes(dataset, classes, names)
@@ -63,7 +72,7 @@ def settle_boxes(
     shown = shown_anchors(subject, splits.fit.dataset, holding, engine, "read boxes")
     means = meaning_of(shown, splits.fit.dataset.objects, subject.detector.meanings)
     subject = replace(subject, detector=replace(subject.detector, numbers=means))
-    notes = [f"the model's four numbers of a box are {means}: so they fit the labelled ones best"]
+    notes.append(f"the model's four numbers of a box are {means}: so they fit the labelled ones best")
     if whole:
         found = {key: replace(one, classes=names) for key, one in datasets.items()}
         changed = splits.with_views(lambda view: View(found[id(view.dataset)], view.rows))

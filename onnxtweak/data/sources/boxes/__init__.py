@@ -4,4 +4,5 @@ rows     rows of numbers, as arrays hold them
 placing  where a box is once its picture is resized, padded and cropped
 coco     a COCO JSON
 yolo     folders of pictures and of .txt files, as YOLO has them
+names_beside  class names in a data.yaml beside these
 """

@@ -13,6 +13,7 @@ from onnxtweak.data.preprocess.sizes import Size, pixels_allowed
 from onnxtweak.data.preprocess.transforms import pillow_decoder
 from onnxtweak.data.samples import InputSpec, Part, Reading, no_labels
 from onnxtweak.data.source_spec import Source, natural_key
+from onnxtweak.data.sources.boxes.names_beside import names_beside
 from onnxtweak.data.sources.boxes.placing import placed_in_all
 from onnxtweak.data.sources.boxes.rows import checked
 from onnxtweak.data.sources.image_source import SUFFIXES, pictures_part
@@ -30,8 +31,9 @@ def read_labelled_folder(source: Source, inputs: Sequence[InputSpec], reading: R
 
     The folder holds `images` and `labels`, or is an `images` with `labels` beside it or a folder within that,
     or holds pictures and .txt files side by side; folders within are read too, a key names one. A picture
-    without a .txt has no objects. Class names may stand in `classes.txt`. Notes say which files have no
-    partner. Raises DataError where there is no picture, or no .txt at all.
+    without a .txt has no objects. Class names may stand in `classes.txt`; those of a `data.yaml` are offered
+    to a model without any. Notes say which files have no partner. Raises DataError where there is no picture,
+    or no .txt at all.
     """
     root, inside = source.path, _pictures_in(source)
     paths = sorted(
@@ -53,10 +55,9 @@ def read_labelled_folder(source: Source, inputs: Sequence[InputSpec], reading: R
     objects = [_read(text, size, names) for text, size in zip(texts, sizes, strict=True)]
     labels, left_out = placed_in_all(objects, sizes, reading.preprocess)
     notes = (*part.notes, *left_out, *_unpaired(texts, found), *_together(inside, paths))
-    if names is None and (yaml := next((file for one in above for file in one.glob("*.yaml")), None)):
-        notes += (f"class names in {yaml.name} are not read: give them with --names, or in {_NAMES}",)
-    files = tuple((f"boxes {text.name}", text) for text in found)
-    return [replace(part, labels=labels, classes=names, notes=notes, files=(*part.files, *files))]
+    files = (*part.files, *((f"boxes {text.name}", text) for text in found))
+    offered = names_beside(above) if names is None else None
+    return [replace(part, labels=labels, classes=names, notes=notes, files=files, offered=offered)]
 
 
 def _pictures_in(source: Source) -> Path:
