@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from onnxtweak.cli.main import program
 from onnxtweak.errors import DataError, UsageError
 from onnxtweak.report import schema
 from onnxtweak.settings import DataSettings, EngineSettings, FitSettings, OutputSettings, TargetSettings
+from tests.engine.test_shared_sweep import threads
 from tests.support.nets import mlp
 from tests.support.weak_class import run
 
@@ -126,12 +128,18 @@ def test_what_the_labels_do_not_say_is_kept(made, tmp_path):
     assert (found.listed.keep.right, found.listed.keep.broken) == (300, 0)
 
 
+@pytest.mark.filterwarnings("default")  # of Dask's own
 def test_more_lock_samples_than_a_table_holds_are_streamed(made, tmp_path, monkeypatch):
     folder, *_ = made
     monkeypatch.setattr("onnxtweak.stages.lists.make_right._FIRST", 150)
-    found = fit(folder)
+    engine = EngineSettings(backend="numpy", device="cpu", shard=64)
+    found = fit(folder, tmp_path / "alone.onnx", engine=engine)
     assert found.listed.must.infeasible == 0 and found.listed.lock.broken == 0
     assert "look for broken samples" in {name for name, _ in found.run.passes}
+    with threads(2) as scheduler:
+        shared = fit(folder, tmp_path / "shared.onnx", engine=replace(engine, scheduler=scheduler))
+    assert "look for broken samples, 2 workers" in {name for name, _ in shared.run.passes}
+    assert (tmp_path / "shared.onnx").read_bytes() == (tmp_path / "alone.onnx").read_bytes()
 
 
 def test_lock_samples_that_are_wrong_today_bind_nobody(made, tmp_path):

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from onnxtweak.data.splits import View
-from onnxtweak.engine.passes import capture
+from onnxtweak.engine.passes import Engine
+from onnxtweak.engine.shared.shards import by_shards, captured_shards
+from onnxtweak.engine.subject import Subject
 from onnxtweak.head import ONE_LABEL, Head
 from onnxtweak.method.folds import KeptArrays, digest_of, not_kept
 from onnxtweak.method.listed.imitation import Imitated
@@ -75,12 +78,9 @@ def make_right(
     least, since = -1, 0
     for number in range(_ROUNDS if any(map(len, rest.values())) else 0):
         each = max(min((room - len(problem.stays.labels)) // 2, _VIOLATED) // len(guards), 1)
-        tried = found.patch, problem.temperature * found.form.margin / 2
-        violated = {
-            role: _violated(job, view, neurons, earlier, tried, each, kept)
-            for role, view in rest.items()
-            if len(view)
-        }
+        near = problem.temperature * found.form.margin / 2
+        search = _Search(neurons, earlier, found.patch, near, each)
+        violated = {role: search.over(view, job, kept) for role, view in rest.items() if len(view)}
         cost = found.cost + sum(broken for _, broken in violated.values())
         best, least, since = (found, cost, 0) if least < 0 or cost < least else (best, least, since + 1)
         outside = any(broken for _, broken in violated.values())
@@ -172,51 +172,60 @@ def _without(view: View, rows: np.ndarray) -> View:
     return replace(view, rows=np.setdiff1d(view.rows, rows))
 
 
-def _violated(
-    job: Job,
-    view: View,
-    neurons: Neurons,
-    earlier: Earlier,
-    repair: tuple[DensePatch, float],
-    most: int,
-    kept: KeptArrays,
-) -> tuple[_MostBroken, int]:
-    """`_looked_for`, or what an earlier run found. kept : hands that out, and stores what is found now."""
-    what = "violated"
-    if kept is not not_kept:
-        patches = [part for one in (repair[0], earlier.patch) for part in vars(one).values()]
-        facts = digest_of(*patches, view.rows, view.labels, earlier.columns)
-        what += f" {facts} {view.dataset.digest} {repair[1]} {earlier.inputs} {most}"
-    found = kept(what, lambda: _looked_for(job, view, neurons, earlier, repair, most))
-    table = Table(found["T"], found["Z"], found["labels"])
-    return _MostBroken(table, found["rows"], found["ahead"]), int(found["broken"])
+@dataclass(frozen=True, eq=False)
+class _Search:
+    """Looks for samples that a patch on top of an earlier one breaks, or nearly so.
 
-
-def _looked_for(
-    job: Job, view: View, neurons: Neurons, earlier: Earlier, repair: tuple[DensePatch, float], most: int
-) -> dict[str, np.ndarray]:
-    """At most so many samples that a patch breaks or nearly so, the worst first; and how many it breaks.
-
-    repair : the patch, and the lead of the logits below which a sample that it moved down is nearly broken.
-    No samples where it breaks none: nothing is left to be done then.
+    near : the lead of the logits below which a sample that it moved down is nearly broken. most : how many of
+    the worst are wanted.
     """
-    patch, near = repair
-    broken = 0
-    chosen = neurons if len(neurons) else None
-    found: list[_MostBroken] = []
-    for got in capture(job.subject, view, job.engine, "look for broken samples", neurons=chosen):
-        T = got.V[0] if chosen is not None else np.empty((len(got.labels), 0), np.float32)
-        table = earlier.over(Table(T, got.Z, got.labels))
-        ahead = lead(patch.applied(table.Z, table.T), got.labels)
-        low = np.flatnonzero((ahead <= 0) | ((ahead < near) & (ahead < lead(table.Z, got.labels))))
-        broken += int((ahead <= 0).sum())
-        found.append(_MostBroken(table.rows(low), got.rows[low], ahead[low]))
-        if sum(len(one.rows) for one in found) > 2 * most:
-            found = [_MostBroken.of(found, most)]
-    worst = _MostBroken.of(found, most)
-    worst = worst if broken else worst.first(0)
-    table, own = worst.table, {"rows": worst.rows, "ahead": worst.ahead, "broken": np.array(broken)}
-    return {"T": table.T, "Z": table.Z, "labels": table.labels, **own}
+
+    neurons: Neurons
+    earlier: Earlier
+    patch: DensePatch
+    near: float
+    most: int
+
+    def over(self, view: View, job: Job, kept: KeptArrays) -> tuple[_MostBroken, int]:
+        """Those of a view, and how many are broken; no samples where none is: then nothing is left to do.
+
+        kept : hands out what an earlier run found, and stores what is found now.
+        """
+        what = "violated"
+        if kept is not not_kept:
+            patches = [part for one in (self.patch, self.earlier.patch) for part in vars(one).values()]
+            facts = digest_of(*patches, view.rows, view.labels, self.earlier.columns)
+            what += f" {facts} {view.dataset.digest} {self.near} {self.earlier.inputs} {self.most}"
+        found = kept(what, lambda: self._looked_for(view, job))
+        table = Table(found["T"], found["Z"], found["labels"])
+        return _MostBroken(table, found["rows"], found["ahead"]), int(found["broken"])
+
+    def _looked_for(self, view: View, job: Job) -> dict[str, np.ndarray]:
+        found: list[_MostBroken] = []
+        broken = 0
+        what = "look for broken samples"
+        for *table, rows, ahead, count in by_shards(self.shards, job.subject, view, job.engine, what):
+            part = _MostBroken(Table(*table), rows, ahead)
+            found, broken = [_MostBroken.of([*found, part], self.most)], broken + count
+        worst = found[0] if broken else found[0].first(0)
+        own = {"rows": worst.rows, "ahead": worst.ahead, "broken": np.array(broken)}
+        return {"T": worst.table.T, "Z": worst.table.Z, "labels": worst.table.labels, **own}
+
+    def shards(self, subject: Subject, view: View, engine: Engine, what: str) -> Iterator[tuple[Any, ...]]:
+        """Of each shard T, Z, labels, rows and leads of the worst, and how many are broken."""
+        chosen = self.neurons if len(self.neurons) else None
+        for shard in captured_shards(subject, view, engine, what, neurons=chosen):
+            found, broken = [], 0
+            for got in shard:
+                T = got.V[0] if chosen is not None else np.empty((len(got.labels), 0), np.float32)
+                table = self.earlier.over(Table(T, got.Z, got.labels))
+                ahead = lead(self.patch.applied(table.Z, table.T), got.labels)
+                moved_down = (ahead < self.near) & (ahead < lead(table.Z, got.labels))
+                low = np.flatnonzero((ahead <= 0) | moved_down)
+                broken += int((ahead <= 0).sum())
+                found.append(_MostBroken(table.rows(low), got.rows[low], ahead[low]))
+            worst = _MostBroken.of(found, self.most)
+            yield worst.table.T, worst.table.Z, worst.table.labels, worst.rows, worst.ahead, broken
 
 
 @dataclass(frozen=True, eq=False)
