@@ -33,6 +33,7 @@ def template(
 path = {_value(model)}
 # logits = "NAME"               # default: found in the graph
 # threshold = 0.5               # of a model that shows one probability
+# class-axis = 1                # of scores at positions: the axis that counts the classes
 
 [data]                          # {_counts(samples)}
 {_table(data)}
@@ -63,7 +64,7 @@ name = "tweaked"                # files are named after it
 method = "fit"
 # taps = ["activations", "penultimate"]  # or stages, blocks, op:TYPE, tensor names
 # {len(taps):,} tensors can be watched: {_listed([f"{name} ({neurons:,})" for name, neurons in taps])}
-# pool = "none"                 # mean or max: one neuron per channel
+# pool = ["mean", "std"]        # of each channel: mean, std, max, grid2; none: each position a neuron
 # margin = {FitSettings.margin:.1f}                  # standard errors to stay clear of the limits of the goal
 # hidden = {FitSettings.hidden}                   # units of the hidden layer that is tried too; 0: none
 

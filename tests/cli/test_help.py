@@ -60,3 +60,11 @@ def test_fit_leads_the_commands_that_improve_a_model(capsys):
 def test_hints_name_the_help_that_shows_the_option(capsys, option, shown):
     assert main(["evaluate", "model.onnx", "-d", "x.npz", option, "abc"]) == 2
     assert f"`onnxtweak evaluate {shown}` shows how to use it" in capsys.readouterr().err
+
+
+def test_the_common_help_says_what_may_be_lost_by_default(capsys):
+    for command, classes in (("fit", "5"), ("join", "none")):
+        assert main([command, "--help"]) == 0
+        said = " ".join(capsys.readouterr().out.split())
+        assert "accuracy that may be lost [default: 0]." in said
+        assert f"none: no limit [default: {classes}]." in said

@@ -55,8 +55,8 @@ def apply(
 ) -> None:
     """Write a saved tweak into the model it was made for.
 
-    TWEAK is a file saved by `onnxtweak join --tweak`. Any model other than its own is refused. Several tweaks
-    need --slot.
+    TWEAK is a file that `--tweak` saved, of `fit`, `join` and others. Any model other than its own is
+    refused. Several tweaks need --slot.
     """
     from onnxtweak import commands
     from onnxtweak.report.text import summary

@@ -67,13 +67,14 @@ exact_scale_option = _method(
 
 def class_drop_option(default: float | None = None) -> Decorator:
     """`--max-class-drop`."""
+    shown = "none" if default is None else f"{default:g}"
     return _method(
         "--max-class-drop",
         type=Limit(),
         metavar="NUMBER|none",
         default=default,
-        show_default="none" if default is None else f"{default:g}",
-        brief="Points that any class may lose; none: no limit.",
+        show_default=shown,
+        brief=f"Points that any class may lose; none: no limit [default: {shown}].",
         help="Percentage points that any class may lose on held-out samples; none: no limit.",
     )
 
@@ -83,7 +84,8 @@ overall_drop_option = _method(
     type=Number(),
     default=settings.JoinSettings.max_overall_drop,
     show_default=f"{settings.JoinSettings.max_overall_drop:g}",
-    brief="Points of overall accuracy that may be lost.",
+    brief="Points of overall accuracy that may be lost "
+    f"[default: {settings.JoinSettings.max_overall_drop:g}].",
     help="Percentage points of overall accuracy that may be lost on validation.",
 )
 
