@@ -79,7 +79,7 @@ def make_right(
     for number in range(_ROUNDS if any(map(len, rest.values())) else 0):
         each = max(min((room - len(problem.stays.labels)) // 2, _VIOLATED) // len(guards), 1)
         near = problem.temperature * found.form.margin / 2
-        search = _Search(neurons, earlier, found.patch, near, each)
+        search = _BreakSearch(neurons, earlier, found.patch, near, each)
         violated = {role: search.over(view, job, kept) for role, view in rest.items() if len(view)}
         cost = found.cost + sum(broken for _, broken in violated.values())
         best, least, since = (found, cost, 0) if least < 0 or cost < least else (best, least, since + 1)
@@ -173,7 +173,7 @@ def _without(view: View, rows: np.ndarray) -> View:
 
 
 @dataclass(frozen=True, eq=False)
-class _Search:
+class _BreakSearch:
     """Looks for samples that a patch on top of an earlier one breaks, or nearly so.
 
     near : the lead of the logits below which a sample that it moved down is nearly broken. most : how many of

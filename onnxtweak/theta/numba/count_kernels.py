@@ -35,7 +35,7 @@ def add_rows(typing, values, rows, first, count, at, total, peak, here, panels):
     return emit(types.void, (values, rows, first, count, at, total, peak, here, panels), write)
 
 
-class Sums:
+class StreamSums:
     """Sums and largest |v| of `STREAMS` samples, taken as these pass by; in registers until a target ends.
 
     total (float64), peak : flat. places : where the target of each sample begins in them, at the span's first

@@ -14,7 +14,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from onnxtweak.theta.numba.count_kernels import Sums
+from onnxtweak.theta.numba.count_kernels import StreamSums
 from onnxtweak.theta.numba.simd import FLOAT, INT, LANES, LONG, PANELS, SIGN_FREE, STREAMS, TESTED, WIDE, emit
 
 
@@ -224,9 +224,9 @@ def copy_span(typing, source, at, target, start, panels, soon):
 def top_of_span(typing, values, at, following, tops, panels, total, peak, places, ahead, adds):
     """tops = max(tops, |v|) over `STREAMS` samples and a span of neurons.
 
-    values, at, following : as of `raise_span`. total, peak, places, ahead : as of `Sums`, which are made too
-    unless `adds` is an empty tuple. Returns the bits of the largest, which are at least those of infinity if
-    some value is not finite, and the bitwise or of all values, whose sign bit tells a negative.
+    values, at, following : as of `raise_span`. total, peak, places, ahead : as of `StreamSums`, which are
+    made too unless `adds` is an empty tuple. Returns the bits of the largest, which are at least those of
+    infinity if some value is not finite, and the bitwise or of all values, whose sign bit tells a negative.
     """
     adding = len(adds) > 0
 
@@ -235,7 +235,7 @@ def top_of_span(typing, values, at, following, tops, panels, total, peak, places
         magnitude = ir.Constant(ir.VectorType(INT, LANES), [SIGN_FREE] * LANES)
         zeros = ir.Constant(ir.VectorType(INT, LANES), [0] * LANES)
         begins, soon = ([e.scalar(each, LONG(i)) for i in range(STREAMS)] for each in (at, following))
-        sums = Sums(e, total, peak, places, ahead) if adding else None
+        sums = StreamSums(e, total, peak, places, ahead) if adding else None
         signs, highest = e.keep(zeros), e.keep(zeros)
 
         def larger(a, b):  # the bits of non-negative floats are ordered like integers, NaN above all others
