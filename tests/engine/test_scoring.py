@@ -27,6 +27,7 @@ from onnxtweak.settings import (
 from onnxtweak.stages.open_job import prepare
 from onnxtweak.stages.score import score_neurons
 from onnxtweak.types import silent
+from tests.engine.test_shared_sweep import machines
 from tests.support import forked
 from tests.support.weak_class import weak_cnn
 
@@ -275,9 +276,9 @@ def test_two_workers_one_killed_midway_give_the_bits_of_one_process(samples, mon
 
 
 @pytest.mark.filterwarnings("default")  # of Dask's own
-def test_workers_of_a_scheduler_give_the_bits_of_one_process(samples, monkeypatch):
+def test_workers_of_a_scheduler_give_the_bits_of_one_process(samples, tmp_path, monkeypatch):
     """Whether this process reaches them, or they are asked for by the scheduler."""
-    distributed = pytest.importorskip("distributed", reason="the extra `dask` is not installed")
+    pytest.importorskip("distributed", reason="the extra `dask` is not installed")
     from onnxtweak.engine.workers import dask_cluster
 
     found, reached = [], [False, True]
@@ -288,13 +289,8 @@ def test_workers_of_a_scheduler_give_the_bits_of_one_process(samples, monkeypatc
 
     real = dask_cluster._within_reach
     monkeypatch.setattr(dask_cluster, "_within_reach", within_reach)
-    with distributed.LocalCluster(
-        n_workers=2,
-        threads_per_worker=1,
-        dashboard_address=None,
-        scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
-    ) as cluster:
-        both = [ask(samples, replace(ENGINE, scheduler=cluster.scheduler_address)) for _ in range(2)]
+    with machines(tmp_path, 2) as (scheduler, _):
+        both = [ask(samples, replace(ENGINE, scheduler=scheduler)) for _ in range(2)]
     whole, _ = ask(samples, ENGINE)
     for shared, stats in both:
         same(shared, whole)
