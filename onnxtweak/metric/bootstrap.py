@@ -16,7 +16,7 @@ from onnxtweak.metric.kinds import Metric, Predictions
 RESAMPLES = 1000
 # Resamples are so many at least, and samples that are drawn in all of them together so many at most.
 _FEWEST, _MOST_DRAWN = 100, 30_000_000
-_BLOCK = 1 << 16  # samples that are drawn at once, in as many resamples as that makes
+_BLOCK = 1 << 16  # weights in a block
 _TAILS = (2.5, 97.5)  # of a 95 % interval
 
 
@@ -53,7 +53,10 @@ def drawn_together(
         _, codes = np.unique(groups, return_inverse=True)
         drawn = int(codes.max(initial=-1)) + 1
     rng = np.random.Generator(np.random.PCG64(0))
-    many, at_once = min(many, max(_FEWEST, _MOST_DRAWN // max(decisions, 1))), max(_BLOCK // max(drawn, 1), 1)
+    many, at_once = (
+        min(many, max(_FEWEST, _MOST_DRAWN // max(decisions, 1))),
+        max(_BLOCK // max(samples, 1), 1),
+    )
     for first in range(0, many, at_once):
         count = min(at_once, many - first)
         place = rng.integers(0, drawn, (count, drawn)) + drawn * np.arange(count)[:, None]
