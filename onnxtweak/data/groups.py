@@ -66,7 +66,7 @@ def require_shared(groups: Groups, column: str, least: float, where: str) -> Non
     count, samples = len(np.unique(groups.codes)), len(groups.codes)
     if count * least <= samples and count < max(samples, 2):
         return
-    what = f"`{column}` has {count:,} groups for {samples:,} samples"
+    what = f"`{column}` has {number_of(count, 'group')} for {number_of(samples, 'sample')}"
     if count == samples:
         what = f"`{column}` has another value for each of the {number_of(samples, 'sample')}"
     raise DataError(what, where=where, hint="name a column whose values several samples share")

@@ -33,6 +33,7 @@ from onnxtweak.data.stratified import labels_of_samples
 from onnxtweak.errors import DataError
 from onnxtweak.in_memory import InMemory, SampleSource
 from onnxtweak.input_files import require_regular, within_reach
+from onnxtweak.quantities import number_of
 from onnxtweak.settings import GiB, Preprocess
 from onnxtweak.types import Progress, silent
 
@@ -287,7 +288,8 @@ def _checked(part: Part) -> Part:
     for name, group in part.groups.items():
         if group.values.shape[:1] != part.labels.shape[:1]:
             raise DataError(
-                f"`{name}` has the shape {group.values.shape}, but there are {len(part)} samples",
+                f"`{name}` has the shape {group.values.shape}, but there {'is' if len(part) == 1 else 'are'} "
+                f"{number_of(len(part), 'sample')}",
                 where=f"{group.where}; {part.label_where}",
                 hint="store one value per sample, in the same order",
             )
@@ -296,7 +298,7 @@ def _checked(part: Part) -> Part:
             continue
         if part.labels.shape[:1] != column.shape[:1]:
             raise DataError(
-                f"{column.shape[0]} samples but {_counted(part.labels)}",
+                f"{number_of(column.shape[0], 'sample')} but {_counted(part.labels)}",
                 where=f"{column.where}; {part.label_where}",
                 hint="every sample needs one label, in the same order",
             )
@@ -310,7 +312,7 @@ def _checked(part: Part) -> Part:
 
 
 def _counted(labels: np.ndarray) -> str:
-    return f"{len(labels)} labels" if labels.ndim == 1 else f"labels of shape {labels.shape}"
+    return number_of(len(labels), "label") if labels.ndim == 1 else f"labels of shape {labels.shape}"
 
 
 def _options_for(spec: InputSpec, inputs: Sequence[InputSpec], preprocess: Preprocess) -> Preprocess:

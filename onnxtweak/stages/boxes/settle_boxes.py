@@ -117,7 +117,7 @@ def _require_classes(dataset: Dataset, classes: int, names: tuple[str, ...]) -> 
         raise DataError("the samples have no boxes", where=where)
     if len(names) != classes:
         raise DataError(
-            f"{len(names)} class names, but the model has {classes} classes of objects",
+            f"{number_of(len(names), 'class name')}, but the model has {number_of(classes, 'class')}",
             where=where,
             hint="give a names file with one name per class of the model, without a background",
         )
@@ -125,7 +125,7 @@ def _require_classes(dataset: Dataset, classes: int, names: tuple[str, ...]) -> 
     if largest >= classes:
         sample = int(dataset.objects.sample[dataset.objects.number.argmax()])
         raise DataError(
-            f"class {largest} is out of range: the model has {classes} classes of objects",
+            f"class {largest} is out of range: the model has {number_of(classes, 'class')} of objects",
             where=dataset.place(sample),
             hint=f"number them from 0 to {classes - 1}, without a background",
         )

@@ -27,6 +27,7 @@ from onnxtweak.data.sources.memory.values import numpys, unequal_rows
 from onnxtweak.data.sources.spool import Spool, SpoolFolder, require_within, room_in
 from onnxtweak.errors import DataError
 from onnxtweak.in_memory import InMemory
+from onnxtweak.quantities import number_of
 from onnxtweak.types import ticking
 
 BATCH_HINT = "yield (inputs, labels): an array or a dict of arrays by input name, and one label per sample"
@@ -196,7 +197,9 @@ def _of_one_size(values: Any, raw: Any, inputs: Sequence[InputSpec], where: str)
         return
     count = len(named[unlike[0]])
     if len(raw) != count:
-        raise DataError(f"{count} samples but {len(raw)} labels", where=where, hint=BATCH_HINT)
+        raise DataError(
+            f"{number_of(count, 'sample')} but {number_of(len(raw), 'label')}", where=where, hint=BATCH_HINT
+        )
     lists = {name: one for name, one in named.items() if not _is_single(one)}
     for row in range(count):
         yield {**named, **{name: one[row] for name, one in lists.items()}}, raw[row]
@@ -269,7 +272,8 @@ def _group(inputs: Any, name: str, samples: int, where: str) -> np.ndarray:
     values = np.atleast_1d(_array(inputs[name], f"`{name}`", where))
     if values.shape != (samples,) or values.dtype.kind not in "biufUS":
         raise DataError(
-            f"`{name}` is {values.dtype} of shape {values.shape}, but the batch has {samples} samples",
+            f"`{name}` is {values.dtype} of shape {values.shape}, but the batch has "
+            f"{number_of(samples, 'sample')}",
             where=where,
             hint="yield one number or text per sample",
         )
