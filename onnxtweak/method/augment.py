@@ -8,7 +8,7 @@ NumPy or CuPy; random numbers always come from NumPy, so that both see the same 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from types import ModuleType
@@ -93,7 +93,8 @@ def train(
     present, entropy = classes_there(fit.labels), loss_of(head)
     mean, inverse = mean_and_inverse(fit.T)
     rng = np.random.default_rng(seed)
-    T, Z = _standard(xp, fit.T, mean, inverse), xp.asarray(_float(fit.Z[:, present]))
+    T = _made_of_rows(xp, fit.T, partial(standardised, mean=mean, inverse=inverse))
+    Z = _made_of_rows(xp, fit.Z, lambda Z: _float(Z[:, present]))
     truth = xp.asarray(entropy.truth(_learnt(fit, head), present))
     weight = _counts(xp, fit)
     judge = _Judge(xp, head, validation, mean, inverse, present)
@@ -259,26 +260,25 @@ def mean_and_inverse(T: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean, 1.0 / scale
 
 
-def _standard(xp: ModuleType, T: np.ndarray, mean: np.ndarray, inverse: np.ndarray) -> Any:
-    """T (N, K) standardised, whose rows may be asked for: an array of `xp`, unless T lies in a file."""
-    return _StandardRows(xp, T, mean, inverse) if is_mapped(T) else xp.asarray(standardised(T, mean, inverse))
+def _made_of_rows(xp: ModuleType, array: np.ndarray, make: Callable[[np.ndarray], np.ndarray]) -> Any:
+    """What is made of an array (N, ...), whose rows may be asked for: in `xp`, unless it lies in a file."""
+    return _RowsOnDemand(xp, array, make) if is_mapped(array) else xp.asarray(make(array))
 
 
-class _StandardRows:
-    """The rows of a table in a file, standardised when they are asked for."""
+class _RowsOnDemand:
+    """What is made of the rows of an array in a file, when they are asked for."""
 
-    def __init__(self, xp: ModuleType, T: np.ndarray, mean: np.ndarray, inverse: np.ndarray) -> None:
-        self.xp, self.T, self.mean, self.inverse, self.held = xp, T, mean, inverse, 0
+    def __init__(self, xp: ModuleType, array: np.ndarray, make: Callable[[np.ndarray], np.ndarray]) -> None:
+        self.xp, self.array, self.make, self.held = xp, array, make, 0
 
     def __len__(self) -> int:
-        return len(self.T)
+        return len(self.array)
 
     def __getitem__(self, rows: Any) -> Any:
-        part = self.T[rows.get() if hasattr(rows, "get") else rows]
-        found = self.xp.asarray(standardised(part, self.mean, self.inverse))
+        found = self.xp.asarray(self.make(self.array[rows.get() if hasattr(rows, "get") else rows]))
         self.held += len(found)
         if self.held >= _HELD:
-            let_go(self.T)
+            let_go(self.array)
             self.held = 0
         return found
 
@@ -313,8 +313,8 @@ class _Judge:
         present: np.ndarray,
     ) -> None:
         self.xp, self.head, self.present, self.entropy = xp, head, xp.asarray(present), loss_of(head)
-        self.T = _standard(xp, validation.T, mean, inverse)
-        self.Z, self.labels = xp.asarray(_float(validation.Z)), xp.asarray(validation.labels)
+        self.T = _made_of_rows(xp, validation.T, partial(standardised, mean=mean, inverse=inverse))
+        self.Z, self.labels = _made_of_rows(xp, validation.Z, _float), xp.asarray(validation.labels)
         self.truth, self.weight = xp.asarray(_learnt(validation, head)), _counts(xp, validation)
 
     def check(self, iteration: int, parameters: Sequence[Any]) -> TrainingCheck:

@@ -12,6 +12,7 @@ import numpy as np
 
 from onnxtweak.data.stratified import deal_groups
 from onnxtweak.errors import DataError
+from onnxtweak.method.large_arrays import blocks
 
 # As many folds are enough where every class has many samples.
 COARSE = 5
@@ -73,7 +74,8 @@ def digest_of(*arrays: np.ndarray | None) -> str:
     for array in arrays:
         if array is not None:
             digest.update(f"{array.dtype} {array.shape}".encode())
-            digest.update(np.ascontiguousarray(array).data)
+            for _, block in blocks(array) if array.ndim > 1 else [((), array)]:
+                digest.update(np.ascontiguousarray(block).data)
         digest.update(b"\n")
     return digest.hexdigest()[:32]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import mmap
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,11 @@ def new_array(shape: tuple[int, ...], dtype: Any, folder: Path | None) -> np.nda
     return array
 
 
+def parts(count: int) -> Iterator[slice]:
+    """The blocks of so many rows."""
+    return (slice(start, min(start + ROWS, count)) for start in range(0, count, ROWS))
+
+
 def beside(other: np.ndarray, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     """A new array where another lies: in memory, or in a file of the same folder. Raises OutputError."""
     mapping = _mapping(other)
@@ -80,8 +85,7 @@ def blocks(array: np.ndarray, rows: np.ndarray | None = None) -> Iterator[tuple[
     """
     count = len(array) if rows is None else len(rows)
     held = None if rows is None else np.empty((min(ROWS, count), *array.shape[1:]), array.dtype)
-    for start in range(0, count, ROWS):
-        part = slice(start, min(start + ROWS, count))
+    for part in parts(count):
         if rows is None or held is None:
             yield part, array[part]
             let_go(array[part])
@@ -104,15 +108,109 @@ def let_go(array: np.ndarray) -> None:
     mapping.madvise(mmap.MADV_DONTNEED, begin, end - begin)
 
 
+def by_rows(function: Callable[..., np.ndarray], *arrays: np.ndarray) -> np.ndarray:
+    """What a function that looks at each row alone makes of arrays with as many rows, NumPy's or all CuPy's.
+
+    Where one of them lies in a file, it is made block by block, and lies there too unless it is a vector.
+    """
+    mapped = next(filter(is_mapped, arrays), None)
+    if mapped is None:
+        return function(*arrays)
+    found: np.ndarray | None = None
+    for part in parts(len(mapped)):
+        made = function(*(array[part] for array in arrays))
+        if found is None:
+            shape = len(mapped), *made.shape[1:]
+            found = np.empty(shape, made.dtype) if made.ndim == 1 else beside(mapped, shape, made.dtype)
+        found[part] = made
+        for array in (*arrays, found):
+            let_go(array[part])
+    return function(*arrays) if found is None else found
+
+
+def entries(array: np.ndarray, column: np.ndarray) -> np.ndarray:
+    """One number of each row (N,), at a column (N,) int64 of an array (N, C)."""
+
+    def of_rows(array: np.ndarray, column: np.ndarray) -> np.ndarray:
+        whole = np.ascontiguousarray(array).reshape(-1)  # laid out flat, which is looked up faster
+        found: np.ndarray = whole.take(np.arange(len(array)) * array.shape[1] + column)
+        return found
+
+    return by_rows(of_rows, array, column)
+
+
+def chosen_rows(array: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """The rows of an array (N, C) that are chosen, (N,) bool, where it lies; the array itself if all are."""
+    return array if chosen.all() else taken(array, np.flatnonzero(chosen))
+
+
+def sums_by_rows(function: Callable[..., Any], *arrays: Any) -> Any:
+    """The sum over rows (C,) float64 of what a function, as of `by_rows`, makes of arrays: (N, C).
+
+    Rows are added one after the other, wherever the arrays lie.
+    """
+    if not any(map(is_mapped, arrays)):
+        return function(*arrays).sum(axis=0, dtype=np.float64)
+    total: np.ndarray | None = None
+    for part in parts(len(arrays[0])):
+        own = [array[part] for array in arrays]
+        made = function(*own)
+        made = made if total is None else np.concatenate([total, made])
+        total = made.sum(axis=0, dtype=np.float64, keepdims=True)
+        for array in own:
+            let_go(array)
+    return total[0] if total is not None else function(*arrays).sum(axis=0, dtype=np.float64)
+
+
+def add_rows(into: np.ndarray, rows: np.ndarray, values: np.ndarray, columns: np.ndarray) -> None:
+    """Add values (n, F) to some rows (n,) int64 of an array (N, C), at columns (F,) int64."""
+    for part in parts(len(rows)):
+        into[np.ix_(rows[part], columns)] += values[part].astype(into.dtype)
+        let_go(into)
+        let_go(values[part])
+
+
+def interleaved(first: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """The rows of two arrays in one, where the first lies. first (N,) bool : which are of `one`, in order."""
+    found = beside(one, (len(first), *one.shape[1:]), one.dtype)
+    put_rows(found, np.flatnonzero(first), one)
+    put_rows(found, np.flatnonzero(~first), other)
+    return found
+
+
+def put_rows(into: np.ndarray, rows: np.ndarray, values: np.ndarray) -> None:
+    """Replace some rows (n,) int64 of an array (N, C) by values (n, C)."""
+    for part, block in blocks(values):
+        into[rows[part]] = block
+        let_go(into)
+
+
+def transposed(array: np.ndarray) -> np.ndarray:
+    """The columns of an array (N, C) as rows (C, N), where it lies."""
+    if not is_mapped(array):
+        return np.ascontiguousarray(array.T)
+    found = beside(array, array.shape[::-1], array.dtype)
+    for part, block in blocks(array):
+        found[:, part] = block.T
+        let_go(found)
+    return found
+
+
+def copied(array: np.ndarray) -> np.ndarray:
+    """A copy, where the array lies."""
+    return by_rows(np.copy, array)
+
+
 def taken(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Some rows (n,) int64 of an array (N, K), in the given order, where it lies."""
     if not is_mapped(array):
-        return array[rows]
-    found = beside(array, (len(rows), *array.shape[1:]), array.dtype)
-    for part, block in blocks(found):
+        found: np.ndarray = array[rows]
+        return found
+    taken = beside(array, (len(rows), *array.shape[1:]), array.dtype)
+    for part, block in blocks(taken):
         block[...] = array[rows[part]]
         let_go(array)
-    return found
+    return taken
 
 
 def of_columns(array: np.ndarray, columns: np.ndarray) -> np.ndarray:
@@ -128,12 +226,17 @@ def of_columns(array: np.ndarray, columns: np.ndarray) -> np.ndarray:
     return found
 
 
-def product(X: np.ndarray, U: np.ndarray, rows: np.ndarray | None = None) -> np.ndarray:
-    """X U in memory, (n, F) or (n,), for X (N, K) and U (K, F) or (K,). rows : as of `blocks`."""
-    count = len(X) if rows is None else len(rows)
-    found = np.empty((count, *U.shape[1:]), np.result_type(X, U))
+def product(
+    X: np.ndarray, U: np.ndarray, rows: np.ndarray | None = None, like: np.ndarray | None = None
+) -> np.ndarray:
+    """X U, (n, F) or (n,), for X (N, K) and U (K, F) or (K,). rows : as of `blocks`. like : an array where
+    another as large may lie; None: in memory."""
+    shape = (len(X) if rows is None else len(rows)), *U.shape[1:]
+    kind = np.result_type(X, U)
+    found = np.empty(shape, kind) if like is None else beside(like, shape, kind)
     for part, block in blocks(X, rows):
         found[part] = block @ U
+        let_go(found[part])
     return found
 
 
@@ -142,6 +245,7 @@ def transposed_product(X: np.ndarray, R: np.ndarray, rows: np.ndarray | None = N
     sums = np.zeros((X.shape[1], *R.shape[1:]), X.dtype)
     for part, block in blocks(X, rows):
         sums += block.T @ R[part].astype(X.dtype, copy=False)
+        let_go(R[part])
     return sums
 
 

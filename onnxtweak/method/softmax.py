@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from onnxtweak.method.large_arrays import let_go
+
 # Numbers of a block of rows: it stays in the cache from the first step of a sum of exponentials to the last.
 # On a GPU it is worth the start of an operation.
 _BLOCK, _BLOCK_ON_GPU = 2**18, 2**26
@@ -50,6 +52,8 @@ def log_losses(Z: np.ndarray, labels: np.ndarray) -> np.ndarray:
         shifted = Z[part].astype(np.float64) - Z[part].max(axis=1, keepdims=True)
         own = shifted[np.arange(len(place)), place] if labels.ndim == 1 else (place * shifted).sum(axis=1)
         losses[part] = np.log(np.exp(shifted).sum(axis=1)) - own
+        let_go(Z[part])
+        let_go(place)
     return losses
 
 

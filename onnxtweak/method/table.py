@@ -17,17 +17,26 @@ from onnxtweak.engine.shared.shards import by_shards, captured_shards
 from onnxtweak.engine.subject import Subject
 from onnxtweak.engine.workers.learning_device import LearningDevice
 from onnxtweak.method.folds import Folds, digest_of, not_kept
-from onnxtweak.method.large_arrays import blocks, end_to_end, let_go, new_array, of_columns, taken
+from onnxtweak.method.large_arrays import (
+    blocks,
+    by_rows,
+    copied,
+    end_to_end,
+    let_go,
+    new_array,
+    of_columns,
+    taken,
+)
 from onnxtweak.types import Neurons, Tap
 
-# Copies of T that a solver makes: standardised, turned, and one to spare.
-_COPIES = 4
+# Copies of T that a solver makes: standardised, turned, and one to spare; and arrays as large as the logits.
+_COPIES, _OF_LOGITS = 4, 10
 
 
 @dataclass(frozen=True)
 class Table:
     """Some samples as the learners see them. T (N, K) float32, Z (N, C) float, labels (N,) int64;
-    of several at once (N, C), marks. T lies in a file where memory cannot hold it (`large_arrays`).
+    of several at once (N, C), marks. T and Z lie in files where memory cannot hold them (`large_arrays`).
 
     groups (N,) int64 : samples of one group are held out together; None: each alone. slices (N,) int64 : the
     groups that a goal is about, if it is. weight (N,) float64 : how much a sample counts; None: all alike.
@@ -66,8 +75,8 @@ class Table:
     def rows(self, chosen: np.ndarray) -> Table:
         """Some samples, in the given order."""
         each = (self.groups, self.slices, self.weight, self.shares, self.kept)
-        extra = (None if one is None else one[chosen] for one in each)
-        found = Table(taken(self.T, chosen), self.Z[chosen], self.labels[chosen], *extra)
+        extra = (None if one is None else taken(one, chosen) for one in each)
+        found = Table(taken(self.T, chosen), taken(self.Z, chosen), self.labels[chosen], *extra)
         return replace(found, device=self.device)
 
     def of_label(self, label: int) -> Table:
@@ -86,17 +95,18 @@ class Table:
 
     def cooled(self, temperature: float) -> Table:
         """The samples with logits Z / temperature, on which a patch is learnt before it is scaled by it."""
-        return replace(self, Z=self.Z / self.Z.dtype.type(temperature))
+        return replace(self, Z=by_rows(lambda Z: Z / Z.dtype.type(temperature), self.Z))
 
     def patched(
         self, columns: np.ndarray | None, patch: Applicable, rows: np.ndarray | None = None
     ) -> np.ndarray:
         """Logits (n, C) with a patch that reads these columns, or all. rows (n,) int64, ascending : of which
         samples; None: of all."""
-        found = self.Z.copy() if rows is None else self.Z[rows]
+        found = copied(self.Z) if rows is None else taken(self.Z, rows)
         for part, T in blocks(self.T, rows):
             own = T if columns is None else np.take(T, columns, axis=1)
             found[part] = patch.applied(found[part], own)
+            let_go(found[part])
         return found
 
 
@@ -104,6 +114,14 @@ class Applicable(Protocol):
     """A patch, or what is applied like one: each sample by itself."""
 
     def applied(self, Z: np.ndarray, T: np.ndarray) -> np.ndarray: ...
+
+
+@dataclass(frozen=True)
+class TableFolder:
+    """The folders of files where a table's values and logits lie; None: they lie in memory."""
+
+    of_values: Path | None = None
+    of_logits: Path | None = None
 
 
 class Shards(Protocol):
@@ -123,23 +141,24 @@ def gather(
     engine: Engine,
     what: str,
     shards: Shards | None = None,
-    folder: Path | None = None,
+    folder: TableFolder = TableFolder(),
 ) -> Table:
     """The table of a view's samples and the chosen neurons, (N, K) float32, from one pass.
 
     what : the pass's name in progress and report. shards : read from an earlier run, and stored for a later
-    one. folder : where the values lie; None: in memory. A neuron that is NaN or infinite on any sample
-    becomes 0 on all. Raises OutputError where the disk is full.
+    one. folder : where the values lie. A neuron that is NaN or infinite on any sample becomes 0 on all.
+    Raises OutputError where the disk is full.
     """
     kind = np.float64 if subject.dtype == "float64" else np.float32
-    T = new_array((len(view), len(neurons)), np.float32, folder)
-    Z = np.empty((len(view), subject.classes), kind)
+    T = new_array((len(view), len(neurons)), np.float32, folder.of_values)
+    Z = new_array((len(view), subject.classes), kind, folder.of_logits)
     at, size = 0, engine.settings.shard
     shards = None if subject.sizes else shards  # which hold as many rows each
     for T_part, Z_part in () if shards is None else shards.known():
         part = slice(at, at + len(Z_part))
         T[part], Z[part] = T_part, Z_part
         let_go(T[part])
+        let_go(Z[part])
         at = part.stop
     if at and at == len(view):
         engine.progress.reuse(what)
@@ -151,6 +170,7 @@ def gather(
             stop = at + len(Z_part)
             T[at:stop], Z[at:stop] = T_part, Z_part
             let_go(T[at:stop])
+            let_go(Z[at:stop])
             if shards is not None:
                 shards.add(at // size, T_part, Z_part)
             at = stop
@@ -178,11 +198,11 @@ def stacked(tables: Sequence[Table]) -> Table:
 
     def joined(each: Iterable[np.ndarray | None]) -> np.ndarray | None:
         known = [one for one in each if one is not None]
-        return np.concatenate(known) if known else None
+        return end_to_end(known) if known else None
 
     return Table(
         end_to_end([t.T for t in tables]),
-        np.concatenate([t.Z for t in tables]),
+        end_to_end([t.Z for t in tables]),
         np.concatenate([t.labels for t in tables]),
         joined(t.groups for t in tables),
         joined(t.slices for t in tables),
@@ -201,6 +221,12 @@ def most_neurons(samples: int, engine: Engine) -> int:
     """How many neurons of this many samples fit into the memory allowed; tables of more lie in files."""
     room = table_room(engine.settings.memory, engine.reserved_bytes)
     return int(room // (4 * _COPIES * max(samples, 1)))
+
+
+def logits_fit(samples: int, classes: int, engine: Engine) -> bool:
+    """Whether logits of this many samples, and what is as large, fit into the memory allowed."""
+    room = table_room(engine.settings.memory, engine.reserved_bytes)
+    return 4 * _OF_LOGITS * classes * samples <= room
 
 
 def all_neurons(taps: Sequence[Tap]) -> Neurons:

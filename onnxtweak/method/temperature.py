@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from onnxtweak.method.large_arrays import blocks, by_rows, chosen_rows, entries, is_mapped, let_go
 from onnxtweak.method.softmax import row_blocks, sigmoid, softmax
 
 # 1 / tau is looked for within these factors of 1 / deviation of the logits. Logits that are right on every
@@ -30,14 +31,13 @@ def fit_temperature(Z: np.ndarray, labels: np.ndarray) -> float:
 
     The loss is convex in 1 / tau: Newton's steps, halved into the bracket where they leave it.
     """
-    logits = Z - Z.max(axis=1, keepdims=True)
-    finite = np.isfinite(logits).all(axis=1)
-    if not finite.all():
-        logits, labels = logits[finite], labels[finite]
-    spread = float(logits.std(dtype=np.float64)) if len(logits) else 0.0
+    logits = by_rows(lambda Z: Z - Z.max(axis=1, keepdims=True), Z)
+    finite = by_rows(lambda rows: np.isfinite(rows).all(axis=1), logits)
+    logits, labels = chosen_rows(logits, finite), labels[finite]
+    spread = _deviation(logits) if len(logits) else 0.0
     if spread == 0 or not np.isfinite(spread):
         return 1.0
-    own = logits[np.arange(len(logits)), labels]
+    own = entries(logits, labels)
     low, high = _LEAST / spread, _MOST / spread
     beta = min(max(1.0, low), high)
     mean, square = np.empty_like(own), np.empty_like(own)
@@ -48,6 +48,7 @@ def fit_temperature(Z: np.ndarray, labels: np.ndarray) -> float:
             total = p.sum(axis=1)
             mean[part] = np.einsum("nc,nc->n", p, each) / total
             square[part] = np.einsum("nc,nc,nc->n", p, each, each) / total
+            let_go(each)
         slope = float((mean - own).mean(dtype=np.float64))
         bend = float((square - mean**2).mean(dtype=np.float64))
         low, high = (low, beta) if slope > 0 else (beta, high)
@@ -59,6 +60,15 @@ def fit_temperature(Z: np.ndarray, labels: np.ndarray) -> float:
         if done:
             break
     return 1.0 / beta
+
+
+def _deviation(array: np.ndarray) -> float:
+    """Of all numbers (N, C), float64."""
+    if not is_mapped(array):
+        return float(array.std(dtype=np.float64))
+    mean = sum(float(block.sum(dtype=np.float64)) for _, block in blocks(array)) / array.size
+    square = sum(float(((block - mean) ** 2).sum(dtype=np.float64)) for _, block in blocks(array))
+    return float(np.sqrt(square / array.size))
 
 
 @dataclass(frozen=True)
@@ -79,25 +89,28 @@ def calibrated(Z: np.ndarray, labels: np.ndarray) -> Calibration:
     The two are fitted in turn. Each step on a bias is the logarithm of how often its class occurs over how
     often it is expected, which lowers the log-loss until the two agree. Classes without samples keep theirs.
     """
-    finite = Z[np.isfinite(Z)]
-    low, high = (finite.min(), finite.max()) if len(finite) else (0.0, 0.0)
-    logits = np.nan_to_num(Z, nan=low, posinf=high, neginf=low)
+    finite = [(own.min(), own.max()) for _, block in blocks(Z) if len(own := block[np.isfinite(block)])]
+    low, high = (min(low for low, _ in finite), max(high for _, high in finite)) if finite else (0.0, 0.0)
+    logits = by_rows(lambda Z: np.nan_to_num(Z, nan=low, posinf=high, neginf=low), Z)
     share = np.bincount(labels, minlength=Z.shape[1]) / max(len(labels), 1)
     present = np.flatnonzero(share)
     temperatures, whole = [], np.zeros(Z.shape[1])
     for _ in range(_TURNS):
         temperatures.append(fit_temperature(logits, labels))
-        logits /= logits.dtype.type(temperatures[-1])
-        odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+        for _, block in blocks(logits):
+            block /= block.dtype.type(temperatures[-1])
+        odds = by_rows(lambda logits: np.exp(logits - logits.max(axis=1, keepdims=True)), logits)
         bias = np.zeros(Z.shape[1])
         for _ in range(_BIAS_STEPS):
             factor = np.exp(bias).astype(odds.dtype)
             expected = factor * (odds.T @ (1 / (odds @ factor))) / max(len(labels), 1)
             bias[present] += np.log(share[present] / np.maximum(expected[present], 1e-12))
             np.clip(bias, -_FARTHEST, _FARTHEST, out=bias)
-        logits += bias.astype(logits.dtype)
+            let_go(odds)
+        for _, block in blocks(logits):
+            block += bias.astype(block.dtype)
         whole += bias * np.prod(temperatures)
-    return Calibration(softmax(logits), temperatures[0], whole)
+    return Calibration(by_rows(softmax, logits), temperatures[0], whole)
 
 
 def calibrate_labels(Z: np.ndarray, marks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

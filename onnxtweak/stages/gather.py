@@ -23,15 +23,15 @@ from onnxtweak.errors import UsageError
 from onnxtweak.method.fit.learning import Learning
 from onnxtweak.method.folds import KeptArrays, not_kept
 from onnxtweak.method.large_arrays import require_free
-from onnxtweak.method.table import Table, gather, most_neurons, stacked
+from onnxtweak.method.table import Table, TableFolder, gather, logits_fit, most_neurons, stacked
 from onnxtweak.settings import FitSettings
 from onnxtweak.stages.open_job import Job
 from onnxtweak.stages.sample_notes import known_by_heart, seen_in_training
 from onnxtweak.types import Neurons
 
 # What learning from a table takes on the disk, in tables: it, fit and validation end to end, those turned to
-# their axes, and the samples of a training.
-_ON_DISK = 4
+# their axes, and the samples of a training; and what is as large as its logits.
+_ON_DISK, _LOGITS_ON_DISK = 4, 12
 # Where there are more samples to fit to than this, `--mirror auto` does without copies of them: they would
 # hardly teach more, and double the time.
 _MOST_MIRRORED = 20_000
@@ -44,19 +44,24 @@ def learnt_kept(job: Job) -> int:
     return 0 if kept is None else min(len(kept), learnt)
 
 
-def table_folder(job: Job, view: View, neurons: int, copies: int = 1) -> Path | None:
-    """Where the values of a view's table lie: in this folder, or None where memory holds the job's tables.
+def table_folder(job: Job, view: View, neurons: int, copies: int = 1) -> TableFolder:
+    """Where a view's table lies: in memory, as far as that holds the job's tables and what is made of them.
 
     neurons : of the tables. copies : how often every sample stands in them. Raises OutputError where the
     folder has too little room.
     """
-    samples = len(job.splits.fit) + len(job.splits.validation) + learnt_kept(job)
-    if neurons <= most_neurons(copies * samples, job.engine):
-        return None
+    samples = copies * (len(job.splits.fit) + len(job.splits.validation) + learnt_kept(job))
+    classes, wanted = job.subject.classes, 0
     folder = Path(job.engine.settings.work_dir or tempfile.gettempdir())
-    folder.mkdir(parents=True, exist_ok=True)
-    require_free(folder, _ON_DISK * 4 * neurons * len(view))
-    return folder
+    found = TableFolder()
+    if neurons > most_neurons(samples, job.engine):
+        found, wanted = TableFolder(folder), _ON_DISK * neurons
+    if neurons and not logits_fit(samples, classes, job.engine):
+        found, wanted = replace(found, of_logits=folder), wanted + _LOGITS_ON_DISK * classes
+    if wanted:
+        folder.mkdir(parents=True, exist_ok=True)
+        require_free(folder, 4 * wanted * len(view))
+    return found
 
 
 class TableShards:

@@ -61,13 +61,19 @@ def mapped(monkeypatch):
     return sizes
 
 
+def nothing_fits(monkeypatch):
+    """From now on no values and no logits fit into the memory."""
+    monkeypatch.setattr(gather, "most_neurons", lambda samples, engine: 0)
+    monkeypatch.setattr(gather, "logits_fit", lambda samples, classes, engine: False)
+
+
 @pytest.mark.parametrize("job", JOBS)
 def test_the_same_file_wherever_tables_lie(job, folder, mapped, monkeypatch):
     name, *rest = JOBS[job]
     plain = ["-d", "data.npz", "--batch", "20", "--threads", "1", "--device", "cpu", "-q", *rest]
     assert main([name, "model.onnx", *plain, "-o", "small.onnx"]) == 0
     assert not mapped
-    monkeypatch.setattr(gather, "most_neurons", lambda samples, engine: 0)
+    nothing_fits(monkeypatch)
     assert main([name, "model.onnx", *plain, "-o", "large.onnx"]) == 0
     assert mapped
     assert (folder / "large.onnx").read_bytes() == (folder / "small.onnx").read_bytes()
@@ -79,7 +85,7 @@ def test_methods_are_compared_alike_wherever_tables_lie(cnn, mapped, monkeypatch
     chosen = tuple(name for name in METHODS if name != "AAN")
     small = carry_out(commands.compare, *cnn, methods=chosen, **quick)
     assert not mapped
-    monkeypatch.setattr(gather, "most_neurons", lambda samples, engine: 0)
+    nothing_fits(monkeypatch)
     large = carry_out(commands.compare, *cnn, methods=chosen, **quick)
     assert mapped
     readings = [[repr(replace(one, seconds=0)) for one in made.standings] for made in (small, large)]
@@ -87,7 +93,7 @@ def test_methods_are_compared_alike_wherever_tables_lie(cnn, mapped, monkeypatch
 
 
 def test_a_disk_without_room_is_said_before_the_pass(folder, monkeypatch, capsys):
-    monkeypatch.setattr(gather, "most_neurons", lambda samples, engine: 0)
+    nothing_fits(monkeypatch)
     monkeypatch.setattr(large_arrays, "free_bytes", lambda path: 1000)
     before = sorted(folder.rglob("*"))
     command = ["fit", "model.onnx", "-d", "data.npz", "-o", "out.onnx", "--work-dir", ".", "-q"]

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from onnxtweak.errors import OutputError
-from onnxtweak.method import large_arrays
+from onnxtweak.goal import ResolvedGoal
+from onnxtweak.method import augment, large_arrays, softmax
+from onnxtweak.method.augment import train
+from onnxtweak.method.fit.fit import settle, try_all
+from onnxtweak.method.fit.learning import Learning
 from onnxtweak.method.large_arrays import (
     any_in_columns,
     beside,
@@ -27,6 +32,9 @@ from onnxtweak.method.large_arrays import (
     transposed_product,
 )
 from onnxtweak.method.solvers.design import design
+from onnxtweak.method.table import Table
+from onnxtweak.method.tuning import bias_path
+from onnxtweak.settings import AugmentSettings
 from tests.test_disk_space import largest_file
 
 ROWS, COLUMNS = 1000, 7
@@ -100,6 +108,45 @@ def test_a_disk_without_room_is_said(tmp_path):
     require_free(tmp_path, 1)
 
 
+def test_logits_are_not_held(tmp_path, monkeypatch):
+    """Where logits lie in a file, learning and setting biases make arrays as large there, not in memory."""
+    monkeypatch.setattr(large_arrays, "ROWS", 64)
+    monkeypatch.setattr(softmax, "_BLOCK", 2**12)
+    monkeypatch.setattr(augment, "_CHUNK", 64)
+    monkeypatch.setattr(bias_path, "_CACHE_BYTES", 1)
+    rng = np.random.default_rng(0)
+    T, plain = (rng.standard_normal((1200, count), np.float32) for count in (3, 160))
+    labels = (plain + T[:, :1] * np.linspace(-2, 2, 160) + rng.gumbel(size=plain.shape)).argmax(axis=1)
+    stored = new_array(plain.shape, np.float32, tmp_path)
+    stored[:] = plain
+    goals = ResolvedGoal(np.array([3, 90]), max_class_drop=5.0), ResolvedGoal(np.arange(160))
+
+    def learnt(Z):
+        table = Table(T, Z, labels)
+        tried = try_all(*_learning(table, 3), hidden=0)
+        found = [settle(table, tried, goal) for goal in goals]
+        mlp = train(table, table, AugmentSettings(hidden=2, iterations=10)).patch
+        arrays = [mlp.w1, mlp.w2, *(array for one in found for array in (one.bias, one.patch[1].bias))]
+        return [one.notes for one in found], arrays
+
+    whole = learnt(plain)
+    tracemalloc.start()
+    try:
+        notes, arrays = learnt(stored)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 3 * plain.nbytes, "in memory it is seven times as much"
+    assert notes == whole[0]
+    for one, other in zip(arrays, whole[1], strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def _learning(table, folds):
+    learning = Learning(table, np.ones(len(table.T), bool))
+    return learning, {"all": np.arange(table.T.shape[1])}, learning.folds(folds, 0)
+
+
 LEARN = """
 import sys
 from pathlib import Path
@@ -108,6 +155,8 @@ from onnxtweak.method import large_arrays
 from onnxtweak.method.fit.learning import Learning
 from onnxtweak.method.fit.fit import try_all
 from onnxtweak.method.table import Table
+from onnxtweak.method.tuning import bias_path
+from onnxtweak.settings import AugmentSettings
 
 large_arrays.ROWS = 1024
 folder = Path(sys.argv[1]) if len(sys.argv) > 1 else None

@@ -8,6 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
+from onnxtweak.method.large_arrays import by_rows
 from onnxtweak.patch import Linear, Mlp
 
 # What a larger patch saves beyond a smaller one has to be worth its size: this share of all that it saves.
@@ -60,7 +61,7 @@ class FitCandidate:
         def learn() -> tuple[Linear | Mlp, tuple[str, ...]]:
             return self.patch.scaled(temperature), self.notes
 
-        held_out = self.held_out * self.held_out.dtype.type(temperature)
+        held_out = by_rows(lambda Z: Z * Z.dtype.type(temperature), self.held_out)
         return replace(self, held_out=held_out, learn=learn)
 
     @cached_property

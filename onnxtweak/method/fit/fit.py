@@ -20,6 +20,7 @@ from onnxtweak.method.fit.mlp import fit_mlp
 from onnxtweak.method.fit.small import Budget, fit_small, fit_targets, pursue, shrink
 from onnxtweak.method.fit.trainings import DECAYS
 from onnxtweak.method.folds import Folds
+from onnxtweak.method.large_arrays import by_rows, chosen_rows
 from onnxtweak.method.softmax import log_losses
 from onnxtweak.method.table import Table
 from onnxtweak.method.temperature import fit_temperature
@@ -202,10 +203,11 @@ class Settling:
     ) -> None:
         self.table, self.goal, self.judged, self.margin = table, goal, judged, margin
         self.only_targets = only_targets
-        self.labels, self.base = table.labels[judged], table.Z[judged]
+        self.labels, self.base = table.labels[judged], chosen_rows(table.Z, judged)
         self.temperature = fit_temperature(self.base, self.labels)
         self.base_losses = self._losses(self.base)
-        self.was, self.of_target = goal.head.right(self.base, self.labels), goal.wanted(self.labels)
+        self.was = by_rows(goal.head.right, self.base, self.labels)
+        self.of_target = goal.wanted(self.labels)
         self.kept = None if table.kept is None else table.kept[judged]
         self.groups = None if table.groups is None else table.groups[judged]
 
@@ -252,7 +254,7 @@ class Settling:
 
     def simplest(self, candidates: Sequence[FitCandidate]) -> FitCandidate:
         """The simplest of those, from simple to complex, whose log-loss is about the lowest."""
-        losses = [self._losses(candidate.held_out[self.judged]) for candidate in candidates]
+        losses = [self._losses(self._judged(candidate)) for candidate in candidates]
         return candidates[simplest(losses, self.base_losses, WORTH_HIDDEN)]
 
     @property
@@ -269,7 +271,7 @@ class Settling:
         tried = []
         for strength in self.strengths:
             weaker = weakened(candidate, strength, self.table)
-            tried.append(self.with_bias(weaker.held_out[self.judged]))
+            tried.append(self.with_bias(self._judged(weaker)))
             if self.keeps(tried[-1]):
                 return weaker, tried[-1]
         return candidate, tried[0]
@@ -279,13 +281,13 @@ class Settling:
 
         biases : what calibrates it beside the temperature; where that pays, the loss has to be lower still.
         """
-        losses = self._losses(candidate.held_out[self.judged])
+        losses = self._losses(self._judged(candidate))
         saved = self.base_losses - losses
         if not saved.mean() > _SURE * error_of_mean(saved, self.groups):
             return False
         if biases is None or not self.learnt(biases):
             return True
-        return bool(losses.mean() < self._losses(biases.held_out[self.judged]).mean())
+        return bool(losses.mean() < self._losses(self._judged(biases)).mean())
 
     def ahead(self, choice: BiasChoice, fallback: BiasChoice) -> bool:
         """Are more target samples right than under biases alone?"""
@@ -313,7 +315,11 @@ class Settling:
         return gain > 0 and gain > self.margin * self.error(was, now, of)
 
     def _losses(self, logits: np.ndarray) -> np.ndarray:
-        return log_losses(logits / logits.dtype.type(self.temperature), self.labels)
+        return log_losses(by_rows(lambda Z: Z / Z.dtype.type(self.temperature), logits), self.labels)
+
+    def _judged(self, candidate: FitCandidate) -> np.ndarray:
+        """Logits of the judged samples, held out."""
+        return chosen_rows(candidate.held_out, self.judged)
 
 
 def _too_small(table: Table, goal: ResolvedGoal, budget: Budget, judged: np.ndarray | None) -> Fitted:
@@ -330,7 +336,9 @@ def weakened(candidate: FitCandidate, strength: float, table: Table) -> FitCandi
     """The candidate at part of its strength."""
     if strength == 1.0:
         return candidate
-    held_out = table.Z + ((candidate.held_out - table.Z) * strength).astype(table.Z.dtype)
+    held_out = by_rows(
+        lambda Z, patched: Z + ((patched - Z) * strength).astype(Z.dtype), table.Z, candidate.held_out
+    )
     name = f"{candidate.name}, at {strength:.0%} of its strength"
 
     def learn() -> tuple[Linear | Mlp, tuple[str, ...]]:

@@ -8,6 +8,7 @@ import numpy as np
 
 from onnxtweak.data.several.marks import rarest
 from onnxtweak.method.folds import Folds, KeptArrays, not_kept
+from onnxtweak.method.large_arrays import chosen_rows
 from onnxtweak.method.table import Table, stacked
 from onnxtweak.method.temperature import fit_temperature
 
@@ -65,7 +66,7 @@ class Learning:
     def cooled(self, folds: Folds) -> tuple[Learning, float]:
         """The same with logits divided by the base's temperature on the judged samples, and that."""
         table = self.table
-        temperature = fit_temperature(table.Z[folds.judged], table.labels[folds.judged])
+        temperature = fit_temperature(chosen_rows(table.Z, folds.judged), table.labels[folds.judged])
         copies = None if self.copies is None else self.copies.cooled(temperature)
         return replace(self, table=table.cooled(temperature), copies=copies), temperature
 

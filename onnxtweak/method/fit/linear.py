@@ -13,6 +13,7 @@ import numpy as np
 from onnxtweak.engine.machine.single_thread import is_small, side_by_side
 from onnxtweak.method.fit.candidate import WORTH_READING, FitCandidate, simplest
 from onnxtweak.method.folds import Arrays, Folds, Make, Steps
+from onnxtweak.method.large_arrays import add_rows, chosen_rows, copied, taken
 from onnxtweak.method.softmax import log_loss, log_losses
 from onnxtweak.method.solvers.chunked import ChunkedProblem
 from onnxtweak.method.solvers.design import Design, design
@@ -105,10 +106,10 @@ def _searched(path: LinearPath, ridges: Sequence[float], steps: Steps) -> dict[s
     best, since, known = search.best, search.since, search.reached
     for number, ridge in enumerate(ridges[search.tried :], start=search.tried + 1):
         path = replace(path, ridge=ridge)
-        logits, start = table.Z.copy(), dict[int, Solution]()
+        logits, start = copied(table.Z), dict[int, Solution]()
         for k, found in path.solutions(coarse, path.numbers, known):
             rows = coarse.held_out(k)
-            path.hold_out(logits, rows, found.scores[rows])
+            path.hold_out(logits, rows, taken(found.scores, rows))
             start[k] = replace(found, scores=found.scores[:0].copy())  # as large as the table of logits
         known = start
         reached = {k: found.axes for k, found in start.items()}
@@ -193,7 +194,7 @@ class LinearPath:
     def tolerance(self) -> float:
         """Of the solver, in nats."""
         judged = self.folds.judged
-        return _LEFT * log_loss(self.table.Z[judged], self.table.truth[judged])
+        return _LEFT * log_loss(chosen_rows(self.table.Z, judged), chosen_rows(self.table.truth, judged))
 
     @property
     def numbers(self) -> tuple[int, ...]:
@@ -226,12 +227,12 @@ class LinearPath:
         """The patch, with every sample held out once. losses : of the families that it was chosen from."""
         table, folds = self.table, self.folds
         start = self.reached if np.array_equal(folds.number, folds.coarse.number) else {}
-        logits, middle = table.Z.copy(), np.zeros(())
+        logits, middle = copied(table.Z), np.zeros(())
 
         def held_out(k: int) -> Arrays:
             def solved() -> dict[str, np.ndarray]:
                 found = self._solved(start.get(k), folds.learning_weight(k))
-                return {"axes": found.axes, "scores": found.scores[folds.held_out(k)]}
+                return {"axes": found.axes, "scores": taken(found.scores, folds.held_out(k))}
 
             return self.kept(f"fold {k}", solved)
 
@@ -280,7 +281,7 @@ class LinearPath:
 
     def hold_out(self, logits: np.ndarray, rows: np.ndarray, scores: np.ndarray) -> None:
         """Add scores (n, F) of some rows (n,) int64 to their logits (N, C)."""
-        logits[np.ix_(rows, self._free)] += scores.astype(logits.dtype)
+        add_rows(logits, rows, scores, self._free)
 
     @property
     def _free(self) -> np.ndarray:
@@ -308,7 +309,7 @@ class LinearPath:
 
 def _losses(table: Table, logits: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Log-loss of some rows (N,) bool, times how much each counts if they do not all count alike."""
-    losses = log_losses(logits[rows], table.truth[rows])
+    losses = log_losses(chosen_rows(logits, rows), chosen_rows(table.truth, rows))
     if table.weight is None:
         return losses
     weighted: np.ndarray = losses * table.weight[rows] / table.weight[rows].mean()

@@ -13,6 +13,7 @@ import numpy as np
 from onnxtweak.method.fit.candidate import WORTH_HIDDEN, FitCandidate, simplest
 from onnxtweak.method.fit.linear import LinearPath
 from onnxtweak.method.fit.trainings import DECAYS, Trainings
+from onnxtweak.method.large_arrays import by_rows, chosen_rows, taken
 from onnxtweak.method.patch_sum import added
 from onnxtweak.method.softmax import log_loss, log_losses
 from onnxtweak.patch import Linear, Mlp
@@ -42,16 +43,17 @@ def fit_mlp(
     counted, labels = judged[rows], table.labels[rows]
 
     def loss_of(tried: np.ndarray) -> float:
-        return log_loss(tried[counted], labels[counted]) if counted.any() else np.inf
+        return log_loss(chosen_rows(tried, counted), labels[counted]) if counted.any() else np.inf
 
     best, tried = trainings.best(decays, loss_of, progress)
-    both = linear.held_out[rows], tried, mean_of(linear.held_out[rows], tried)
-    losses = [log_losses(Z[counted], labels[counted]) for Z in both]
-    base = log_losses(table.Z[rows][counted], labels[counted])
+    own = rows[counted]
+    both = taken(linear.held_out, own), chosen_rows(tried, counted)
+    losses = [log_losses(Z, labels[counted]) for Z in (*both, mean_of(*both))]
+    base = log_losses(taken(table.Z, own), labels[counted])
     if not always and simplest(losses, base, WORTH_HIDDEN) == 0:
         return []
     logits = trainings.of_all(best, tried, progress)
-    loss = log_loss(logits[judged], table.labels[judged])
+    loss = log_loss(chosen_rows(logits, judged), table.labels[judged])
     described = f"{path.name}, {hidden} hidden units, decay {best:g}"
     mlp = FitCandidate(described, path.columns, logits, loss, lambda: (trainings.whole(best), ()))
     return [mlp, averaged(linear, mlp, table.labels, judged)]
@@ -59,7 +61,7 @@ def fit_mlp(
 
 def mean_of(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """The mean of two patches' logits."""
-    return (one + other) / one.dtype.type(2)
+    return by_rows(lambda one, other: (one + other) / one.dtype.type(2), one, other)
 
 
 def averaged(
@@ -78,6 +80,6 @@ def averaged(
         return patch, ()
 
     logits = mean_of(linear_fit.held_out, mlp_fit.held_out)
-    loss = log_loss(logits[judged], labels[judged])
+    loss = log_loss(chosen_rows(logits, judged), labels[judged])
     name = f"mean of [{linear_fit.name}] and [{mlp_fit.name}]"
     return FitCandidate(name, linear_fit.columns, logits, loss, learn)

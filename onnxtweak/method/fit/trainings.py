@@ -17,6 +17,7 @@ from onnxtweak.head import ONE_LABEL, Head
 from onnxtweak.method.augment import Trained, train, training_library
 from onnxtweak.method.fit.linear import AT_ONCE
 from onnxtweak.method.folds import Arrays, Folds, Make, digest_of, one_in
+from onnxtweak.method.large_arrays import copied, put_rows, taken
 from onnxtweak.method.table import Table
 from onnxtweak.patch import Mlp
 from onnxtweak.settings import AugmentSettings
@@ -74,7 +75,7 @@ class Trainings:
 
         loss_of : the loss of such logits. Decays are tried until it no longer falls.
         """
-        least, best, logits = np.inf, decays[0], self.inputs.Z[self.folds.held_out(self.first)]
+        least, best, logits = np.inf, decays[0], taken(self.inputs.Z, self.folds.held_out(self.first))
         tasks = [(self.first, decay) for decay in decays]
         for decay, tried in zip(decays, self._each(tasks), strict=True):
             progress.advance(1)
@@ -86,11 +87,11 @@ class Trainings:
 
     def of_all(self, decay: float, of_first: np.ndarray, progress: Progress) -> np.ndarray:
         """Logits (N, C) of all samples, each held out once. of_first : those of the first fold's samples."""
-        found, others = self.inputs.Z.copy(), [int(k) for k in self.folds.numbers if k != self.first]
-        found[self.folds.held_out(self.first)] = of_first
+        found, others = copied(self.inputs.Z), [int(k) for k in self.folds.numbers if k != self.first]
+        put_rows(found, self.folds.held_out(self.first), of_first)
         for fold, logits in zip(others, self._each([(fold, decay) for fold in others]), strict=True):
             progress.advance(1)
-            found[self.folds.held_out(fold)] = logits
+            put_rows(found, self.folds.held_out(fold), logits)
         return found
 
     def whole(self, decay: float) -> Mlp:

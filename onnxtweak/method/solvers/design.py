@@ -63,13 +63,14 @@ class Design:
         weight = turned / self.scale[:, None]
         return weight, on_host(axes[-1]) - self.mean @ weight
 
-    def scores(self, axes: Any) -> Any:
-        """X U + b, (N, F), in X's own precision."""
+    def scores(self, axes: Any, like: Any = None) -> Any:
+        """X U + b, (N, F), in X's own precision. like : as of `product`."""
         U = axes.astype(self.X.dtype)
         if self.xp is not np:
             return self.X @ U[:-1] + U[-1]
-        scores = product(self.X, U[:-1], self.rows)
-        scores += U[-1]
+        scores = product(self.X, U[:-1], self.rows, like)
+        for _, block in blocks(scores):
+            block += U[-1]
         return scores
 
     def products(self, residual: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from types import ModuleType
 from typing import Any, Protocol
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from onnxtweak.engine.machine.single_thread import threads_for
 from onnxtweak.engine.workers.learning_device import on_host
+from onnxtweak.method.large_arrays import by_rows
 
 # Pairs of steps and gradient changes that L-BFGS remembers. On tables of real networks, 20 take half to nine
 # tenths of the steps that 10 take.
@@ -121,7 +123,7 @@ def _descend(objective: Objective, start: Descent, tolerance: float, iterations:
         slope = float((gradient * step).sum())
         moved, t = objective.scores(step), 1.0
         while True:
-            reached = S + t * moved
+            reached = by_rows(partial(_along, t), S, moved)
             tried, p = objective.value(reached, U + t * step)
             if tried <= loss + 1e-4 * t * slope:
                 break
@@ -139,6 +141,10 @@ def _descend(objective: Objective, start: Descent, tolerance: float, iterations:
             pairs = (*pairs[1 - _MEMORY :], (change, bent))
             rhos = (*rhos[1 - _MEMORY :], 1 / _inner(change, bent))
     return end(iterations, False)
+
+
+def _along(t: float, S: Any, moved: Any) -> Any:
+    return S + t * moved
 
 
 def _two_loop(gradient: Any, pairs: Sequence[tuple[Any, Any]], rhos: Sequence[float], inverse: Any) -> Any:

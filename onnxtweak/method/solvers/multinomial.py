@@ -18,7 +18,15 @@ from typing import Any
 import numpy as np
 
 from onnxtweak.engine.workers.learning_device import on_host
-from onnxtweak.method.large_arrays import blocks, column_sums, filled, product
+from onnxtweak.method.large_arrays import (
+    blocks,
+    chosen_rows,
+    column_sums,
+    filled,
+    interleaved,
+    of_columns,
+    product,
+)
 from onnxtweak.method.softmax import sigmoid
 from onnxtweak.method.solvers.design import Design, design
 from onnxtweak.method.solvers.lbfgs import Descent, lbfgs, unconverged
@@ -115,7 +123,7 @@ def multinomial(
         there = np.setdiff1d(np.arange(Z.shape[1]), free[~seen])
         found = multinomial(
             whole,
-            Z[:, there],
+            of_columns(Z, there),
             np.minimum(np.searchsorted(there, labels), len(there) - 1),
             ridge=ridge,
             lasso=lasso,
@@ -130,7 +138,11 @@ def multinomial(
     all_counted = bool(counted.all())
     if not all_counted:  # samples without weight cost nothing but their scores at the end
         used = whole.of_rows(np.flatnonzero(counted))
-        Z, labels, sample_weight = Z[counted], labels[counted], sample_weight[counted]
+        Z, labels, sample_weight = (
+            chosen_rows(Z, counted),
+            chosen_rows(labels, counted),
+            sample_weight[counted],
+        )
     objective = CrossEntropy(used, Z, labels, free, sample_weight, max(ridge, RIDGE_FLOOR))
     if isinstance(start, Solution):
         end = lbfgs(objective, start.under(objective.penalty), tolerance, iterations)
@@ -142,9 +154,8 @@ def multinomial(
             end = lbfgs(objective, begin, tolerance, iterations)
     scores = on_host(end.scores)
     if not all_counted:
-        scores = np.empty((len(whole), len(free)), scores.dtype)
-        scores[counted] = on_host(end.scores)
-        scores[~counted] = on_host(whole.of_rows(np.flatnonzero(~counted)).scores(end.U))
+        others = on_host(whole.of_rows(np.flatnonzero(~counted)).scores(end.U, scores))
+        scores = interleaved(counted, scores, others)
     weight, bias = whole.in_units(end.U)
     axes, known = on_host(end.U), (objective.penalty, end.descent)
     return Solution(weight, bias, axes, scores, end.loss, end.iterations, end.note, *known)

@@ -5,11 +5,13 @@ The functions take NumPy's or CuPy's arrays; `xp` is the library.
 
 from __future__ import annotations
 
+from functools import partial
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
+from onnxtweak.method.large_arrays import beside, by_rows, entries, let_go, sums_by_rows
 from onnxtweak.method.softmax import log_sum_exp, row_blocks
 from onnxtweak.method.solvers.design import Design
 
@@ -24,13 +26,15 @@ def rest_offset(Z: np.ndarray, labels: np.ndarray, targets: np.ndarray) -> tuple
     cross-entropy over all classes and over these differ by a constant (METHOD 5). Where every class is a
     target the rest has no share: -inf.
     """
-    others = np.delete(Z.astype(np.float64), targets, axis=1)
-    rest = np.full(len(Z), -np.inf)
-    if others.shape[1]:
-        rest = log_sum_exp(others)
     place = np.full(Z.shape[1], len(targets), np.int64)
     place[targets] = np.arange(len(targets))
-    return np.column_stack([Z[:, targets].astype(np.float64), rest]), place[labels]
+
+    def offsets(Z: np.ndarray) -> np.ndarray:
+        others = np.delete(Z.astype(np.float64), targets, axis=1)
+        rest = log_sum_exp(others) if others.shape[1] else np.full(len(Z), -np.inf)
+        return np.column_stack([Z[:, targets].astype(np.float64), rest])
+
+    return by_rows(offsets, Z), place[labels]
 
 
 def on_free_classes(
@@ -43,12 +47,19 @@ def on_free_classes(
     """
     spared = np.zeros(len(labels))
     if not np.array_equal(free, np.arange(Z.shape[1])):
-        own = Z[np.arange(len(labels)), labels].astype(np.float64)
+        own = entries(Z, labels).astype(np.float64)
         Z, labels = rest_offset(Z, labels, free)
         fixed = labels == len(free)
         spared[fixed] = Z[fixed, -1] - own[fixed]
     kind = np.dtype(np.float64 if kind == np.float64 else np.float32)
-    return np.ascontiguousarray(Z, kind), labels.astype(kind) if labels.ndim == 2 else labels, spared
+    return _in_kind(Z, kind), _in_kind(labels, kind) if labels.ndim == 2 else labels, spared
+
+
+def _in_kind(array: np.ndarray, kind: np.dtype[Any]) -> np.ndarray:
+    """An array with this dtype, contiguous: itself, if it is."""
+    if array.dtype == kind and array.flags.c_contiguous:
+        return array
+    return by_rows(lambda rows: np.ascontiguousarray(rows, kind), array)
 
 
 def losses(xp: ModuleType, offset: Any, scores: Any, place: Any) -> tuple[Any, Any]:
@@ -56,7 +67,7 @@ def losses(xp: ModuleType, offset: Any, scores: Any, place: Any) -> tuple[Any, A
 
     offset (N, P), place (N,) or (N, P) : as `on_free_classes` gives them. scores (N, F).
     """
-    p = xp.empty_like(offset)
+    p = beside(offset, offset.shape, offset.dtype) if xp is np else xp.empty_like(offset)
     moving, each = p[:, : scores.shape[1]], xp.empty(len(p))
     for part in row_blocks(p):
         logits, right = p[part], place[part]
@@ -71,6 +82,8 @@ def losses(xp: ModuleType, offset: Any, scores: Any, place: Any) -> tuple[Any, A
         total = logits.sum(axis=1)
         each[part] = xp.log(total) - own
         logits /= total[:, None]
+        for array in (p, offset, scores, place):
+            let_go(array[part])
     return each, moving
 
 
@@ -114,7 +127,7 @@ class CrossEntropy:
 
     def scores(self, axes: Any) -> Any:
         """X U + b, (N, F), in X's own precision."""
-        return self.design.scores(axes)
+        return self.design.scores(axes, self.offset)
 
     def value(self, scores: Any, axes: Any) -> tuple[float, Any]:
         """The objective, and the probabilities (N, F) of the free classes."""
@@ -122,11 +135,11 @@ class CrossEntropy:
         return float(self.share @ each + (self.penalty * axes**2).sum() / 2) + self.constant, p
 
     def gradient(self, p: Any, axes: Any) -> Any:
-        rest = residual(self.design.xp, p, self.place, self.column)
-        sums = rest.sum(axis=0, dtype=np.float64)
+        rest = by_rows(partial(residual, self.design.xp), p, self.place, self.column)
+        sums = sums_by_rows(lambda rest: rest, rest)
         return self.design.xp.vstack([self.design.products(rest), sums]) + self.penalty * axes
 
     def curvature(self, p: Any) -> Any:
         """(A + 1, F): diagonal of the Hessian, as if a sample's curvature did not depend on its values."""
-        h = self.design.xp.maximum((p * (1 - p) * self.column).sum(axis=0, dtype=np.float64), 1e-5)
+        h = self.design.xp.maximum(sums_by_rows(lambda p, c: p * (1 - p) * c, p, self.column), 1e-5)
         return self.design.variances[:, None] * h + self.penalty

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnxtweak.goal import ResolvedGoal
+from onnxtweak.method.large_arrays import blocks
 
 
 @dataclass(frozen=True)
@@ -31,9 +32,13 @@ class BoostTable:
 
 def boost_table(Z: np.ndarray, labels: np.ndarray, goal: ResolvedGoal) -> BoostTable:
     """Reduce Z (N, C) for boosts of the goal's targets."""
-    others = Z.copy()
-    others[:, goal.targets] = -np.inf
-    return BoostTable(goal, labels, Z[:, goal.targets], *goal.head.best(others), Z.shape[1])
+    own = np.empty((len(Z), len(goal)), Z.dtype)
+    rest, rest_label = np.empty(len(Z), Z.dtype), np.empty(len(Z), np.int64)
+    for part, block in blocks(Z):
+        others, own[part] = block.copy(), block[:, goal.targets]
+        others[:, goal.targets] = -np.inf
+        rest[part], rest_label[part] = goal.head.best(others)
+    return BoostTable(goal, labels, own, rest, rest_label, Z.shape[1])
 
 
 def predict(table: BoostTable, boost: np.ndarray) -> np.ndarray:

@@ -17,6 +17,7 @@ import numpy as np
 
 from onnxtweak.goal import ResolvedGoal
 from onnxtweak.head import Head
+from onnxtweak.method.large_arrays import blocks, by_rows, entries, let_go, transposed
 from onnxtweak.method.temperature import calibrated
 
 # Rounds in which the classes that lack most are raised; what is not enough by then is not going to be.
@@ -97,15 +98,13 @@ class Ledger:
     def __init__(self, Z: np.ndarray, base: np.ndarray, labels: np.ndarray, head: Head) -> None:
         """Z (N, C) : logits under the patch, held out. base (N, C) : without it. labels (N,) int64."""
         self.Z, self.labels, self.head = Z, labels, head
-        self.columns = np.ascontiguousarray(Z.T)  # a class is looked at alone far more often than a sample
-        rows, self.classes = np.arange(len(labels)), Z.shape[1]
-        self._of_row = rows * self.classes  # where each sample's numbers begin in an array laid out flat
-        found = calibrated(Z, labels)
-        self.temperature, self.calibration = found.temperature, found.bias
-        self.credit = found.p / 2
-        self.credit[rows, labels] += 0.5
-        self._credit, self._logits = self.credit.reshape(-1), np.ascontiguousarray(Z).reshape(-1)
-        before = head.predict(base)
+        self.columns = transposed(Z)  # a class is looked at alone far more often than a sample
+        self.classes, found = Z.shape[1], calibrated(Z, labels)
+        self.temperature, self.calibration, self.credit = found.temperature, found.bias, found.p
+        for part, block in blocks(self.credit):
+            block /= 2
+            block[np.arange(len(block)), labels[part]] += 0.5
+        before = by_rows(head.predict, base)
         self.was_right = before == labels
         self.before = self._earned(before)
         self.before_overall = float(self._surer(self.before, self.was_right).sum())
@@ -135,7 +134,9 @@ class Ledger:
 
     def _without_a_lack(self, bias: np.ndarray, goal: ResolvedGoal, margin: float) -> _Raised | None:
         floor, clear = self._class_floor(goal, margin)
-        top, predicted = self.head.best(self.Z + bias.astype(self.Z.dtype))
+        shift = bias.astype(self.Z.dtype)
+        predicted = by_rows(lambda Z: self.head.predict(Z + shift), self.Z)
+        top = entries(self.Z, predicted) + shift.take(predicted)
         for _ in range(_ROUNDS):
             earned = self._earned(predicted)
             right = predicted == self.labels
@@ -158,6 +159,7 @@ class Ledger:
     def _column(self, c: int, bias: np.ndarray) -> np.ndarray:
         """Logits (N,) of a class under biases (C,)."""
         column: np.ndarray = self.columns[c] + self.Z.dtype.type(bias[c])
+        let_go(self.columns[c])
         return column
 
     def _after(
@@ -167,7 +169,7 @@ class Ledger:
 
         predicted (N,) : before. bias (C,) : now.
         """
-        top = self._logits.take(self._of_row + predicted) + bias.astype(self.Z.dtype).take(predicted)
+        top = entries(self.Z, predicted) + bias.astype(self.Z.dtype).take(predicted)
         for c in raised.tolist():
             column = self._column(c, bias)
             turned = self.head.beats(column, c, top, predicted)
@@ -175,7 +177,7 @@ class Ledger:
         return top, predicted
 
     def _earned(self, predicted: np.ndarray) -> np.ndarray:
-        return np.bincount(predicted, self._credit.take(self._of_row + predicted), self.classes)
+        return np.bincount(predicted, entries(self.credit, predicted), self.classes)
 
     def _surer(self, earned: np.ndarray, right: np.ndarray) -> np.ndarray:
         """What each class earned (C,), by labels to a quarter alone. right (N,) bool : by labels."""
@@ -208,7 +210,9 @@ class Ledger:
             (nearest,) = (gap <= reach).nonzero()
             gaps = gap.take(nearest)
             order = gaps.argsort(kind="stable")
-            earned = self._credit.take(self._of_row.take(nearest.take(order)) + c).cumsum(dtype=np.float64)
+            places = nearest.take(order) * self.classes + c  # in an array laid out flat
+            earned = self.credit.reshape(-1).take(places).cumsum(dtype=np.float64)
+            let_go(self.credit)
             enough = int(earned.searchsorted(missing))
             if enough < len(nearest):
                 step = float(gaps[order[enough]])

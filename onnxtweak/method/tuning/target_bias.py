@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from onnxtweak.goal import ResolvedGoal
+from onnxtweak.method.large_arrays import by_rows
 from onnxtweak.method.tuning.bias_path import BiasPaths
 from onnxtweak.method.tuning.boosted import BoostTable, boost_table
 from onnxtweak.method.tuning.operating_point import choose, rising
@@ -88,7 +89,7 @@ def _set_within(
 ) -> BiasChoice:
     """`set_target_bias` for one allowance. logits : Z and base, (N, C). ledger : None: only targets move."""
     table, labels = paths.table, paths.table.labels
-    unbiased, was = (goal.head.right(Z, labels) for Z in logits)
+    unbiased, was = (by_rows(goal.head.right, Z, labels) for Z in logits)
     samples = len(labels)
     clear = margin * standard_error(was, unbiased)
     for _ in range(_ROUNDS if ledger is None else 1):  # with one, no more is wanted of it than the curve
@@ -122,7 +123,7 @@ def _without_target_bias(
     ledger: Ledger | None,
 ) -> BiasChoice:
     """Where all classes are targets: no bias, for the overall accuracy is the targets' accuracy."""
-    was, right = (goal.head.right(logits, labels) for logits in (base, Z))
+    was, right = (by_rows(goal.head.right, logits, labels) for logits in (base, Z))
     bias, spared = np.zeros(Z.shape[1]), goal.classes_hold(was, right, labels, Z.shape[1])
     if ledger is not None:
         bias, right, spared = _spared(ledger, goal, margin)
@@ -135,7 +136,8 @@ def _without_target_bias(
 def _spared(ledger: Ledger, goal: ResolvedGoal, margin: float) -> tuple[np.ndarray, np.ndarray, bool]:
     """Biases (C,) under which no class loses too much, right (N,) under them, and whether there are such."""
     bias, holds = spare(ledger, goal, margin)
-    return bias, goal.head.predict_biased(ledger.Z, bias) == ledger.labels, holds
+    shown = by_rows(lambda Z: goal.head.predict_biased(Z, bias), ledger.Z)
+    return bias, shown == ledger.labels, holds
 
 
 def sparing_classes(
