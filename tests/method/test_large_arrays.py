@@ -83,6 +83,17 @@ def test_what_is_made_of_an_array_is_the_same_and_lies_where_it_lies(both):
         np.testing.assert_array_equal(one, other)
 
 
+def test_samples_that_are_read_again_and_again_are_copied_once(both):
+    rows, U = np.arange(0, ROWS, 3), np.ones((COLUMNS + 1, 2))
+    for T in both:
+        whole = design(T)
+        lasting, found = whole.remembering(), whole.of_rows(rows).scores(U)
+        pieces = [lasting.in_one_piece(rows) for _ in range(2)]
+        assert pieces[0] is pieces[1] and is_mapped(pieces[0].X) == is_mapped(T)
+        assert whole.in_one_piece(rows) is not whole.in_one_piece(rows)
+        np.testing.assert_array_equal(pieces[0].scores(U), found)
+
+
 def test_blocks_are_the_same_however_rows_are_chosen(both):
     for T in both:
         parts = [(part, block.copy()) for part, block in blocks(T, np.arange(0, ROWS, 3))]

@@ -101,6 +101,7 @@ class _Search:
 def _searched(path: LinearPath, ridges: Sequence[float], steps: Steps) -> dict[str, np.ndarray]:
     """The best of some ridges, as `LinearPath.at` takes it. steps : where the state is after each."""
     table, coarse, counted = path.table, path.folds.coarse, path.counted
+    path = replace(path, design=path.design.remembering())
     base, state = float(path.losses_of_base.mean()), steps.known()
     search = _Search(path) if state is None else _Search.of_arrays(state, path)
     best, since, known = search.best, search.since, search.reached

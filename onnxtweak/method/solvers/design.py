@@ -11,13 +11,15 @@ import numpy as np
 
 from onnxtweak.engine.machine.single_thread import single_thread, threads_for
 from onnxtweak.engine.workers.learning_device import on_host
-from onnxtweak.method.large_arrays import blocks, filled, is_mapped, product, transposed_product
+from onnxtweak.method.large_arrays import blocks, filled, is_mapped, product, taken, transposed_product
 from onnxtweak.method.solvers.standard import mean_and_scale
 
 # Principal axes with less of the variance than this are noise of float32; their weights would be too.
 _AXIS_FLOOR = 1e-9
 # Above this many columns the principal axes cost more than they save.
 _AXES_LIMIT = 3000
+# Copies of samples that are kept: those without each of two folds.
+_KNOWN = 2
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Design:
     of each axis. mean, scale (K,) float64 : of the columns; scale is inf for a constant one, so that its
     weight is 0. turn (K, A) float64 : the rotation, axes in columns; None: X is standardised only. rows (n,)
     int64, ascending : of X, the samples that count; None: all. xp : the library of X, variance and turn; the
-    others are NumPy's.
+    others are NumPy's. known : samples of which there is a copy, and their designs; None: they are not kept.
     """
 
     X: Any
@@ -38,6 +40,7 @@ class Design:
     turn: Any
     rows: np.ndarray | None = None
     xp: ModuleType = np
+    known: list[tuple[np.ndarray, Design]] | None = None
 
     def __len__(self) -> int:
         return len(self.X) if self.rows is None else len(self.rows)
@@ -47,6 +50,22 @@ class Design:
         if is_mapped(self.X):
             return replace(self, rows=rows)
         return replace(self, X=self.X[self.xp.asarray(rows)])
+
+    def in_one_piece(self, rows: np.ndarray) -> Design:
+        """`of_rows` for samples that are read again and again: a copy of them, where X lies."""
+        for asked, found in self.known or ():
+            if np.array_equal(asked, rows):
+                return found
+        found = replace(self.of_rows(rows), known=None)
+        if found.rows is not None:
+            found = replace(found, X=taken(self.X, rows), rows=None)
+        if self.known is not None:
+            self.known[:] = [*self.known[1 - _KNOWN :], (rows, found)]
+        return found
+
+    def remembering(self) -> Design:
+        """The same, which keeps copies of samples, for problems that differ in their penalties alone."""
+        return replace(self, known=[])
 
     def blocks(self) -> Iterator[tuple[slice, Any]]:
         """The samples block by block, which, and their X; on a GPU all at once."""

@@ -137,7 +137,7 @@ def multinomial(
         return found.with_unseen(seen)
     all_counted = bool(counted.all())
     if not all_counted:  # samples without weight cost nothing but their scores at the end
-        used = whole.of_rows(np.flatnonzero(counted))
+        used = whole.in_one_piece(np.flatnonzero(counted))
         Z, labels, sample_weight = (
             chosen_rows(Z, counted),
             chosen_rows(labels, counted),
