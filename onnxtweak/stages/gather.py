@@ -31,7 +31,7 @@ from onnxtweak.types import Neurons
 
 # What learning from a table takes on the disk, in tables: it, fit and validation end to end, those turned to
 # their axes, and the samples of a training; and what is as large as its logits.
-_ON_DISK, _LOGITS_ON_DISK = 4, 12
+ON_DISK, LOGITS_ON_DISK = 4, 12
 # Where there are more samples to fit to than this, `--mirror auto` does without copies of them: they would
 # hardly teach more, and double the time.
 _MOST_MIRRORED = 20_000
@@ -55,9 +55,9 @@ def table_folder(job: Job, view: View, neurons: int, copies: int = 1) -> TableFo
     folder = Path(job.engine.settings.work_dir or tempfile.gettempdir())
     found = TableFolder()
     if neurons > most_neurons(samples, job.engine):
-        found, wanted = TableFolder(folder), _ON_DISK * neurons
+        found, wanted = TableFolder(folder), ON_DISK * neurons
     if neurons and not logits_fit(samples, classes, job.engine):
-        found, wanted = replace(found, of_logits=folder), wanted + _LOGITS_ON_DISK * classes
+        found, wanted = replace(found, of_logits=folder), wanted + LOGITS_ON_DISK * classes
     if wanted:
         folder.mkdir(parents=True, exist_ok=True)
         require_free(folder, 4 * wanted * len(view))

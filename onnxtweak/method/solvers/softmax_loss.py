@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from onnxtweak.method.large_arrays import beside, by_rows, entries, let_go, sums_by_rows
+from onnxtweak.method.large_arrays import beside, by_rows, entries, is_mapped, let_go, sums_by_rows
 from onnxtweak.method.softmax import log_sum_exp, row_blocks
 from onnxtweak.method.solvers.design import Design
 
@@ -62,12 +62,15 @@ def _in_kind(array: np.ndarray, kind: np.dtype[Any]) -> np.ndarray:
     return by_rows(lambda rows: np.ascontiguousarray(rows, kind), array)
 
 
-def losses(xp: ModuleType, offset: Any, scores: Any, place: Any) -> tuple[Any, Any]:
+def losses(xp: ModuleType, offset: Any, scores: Any, place: Any, into: Any = None) -> tuple[Any, Any]:
     """Cross-entropy of each sample (N,) float64, and probabilities (N, F) of the free classes.
 
-    offset (N, P), place (N,) or (N, P) : as `on_free_classes` gives them. scores (N, F).
+    offset (N, P), place (N,) or (N, P) : as `on_free_classes` gives them. scores (N, F). into (N, P) : an
+    array for the probabilities; None: a new one.
     """
-    p = beside(offset, offset.shape, offset.dtype) if xp is np else xp.empty_like(offset)
+    p = into
+    if into is None:
+        p = beside(offset, offset.shape, offset.dtype) if xp is np else xp.empty_like(offset)
     moving, each = p[:, : scores.shape[1]], xp.empty(len(p))
     for part in row_blocks(p):
         logits, right = p[part], place[part]
@@ -123,6 +126,8 @@ class CrossEntropy:
         self.constant = float(share @ spared)
         self.offset, self.place = xp.asarray(offset), xp.asarray(place)
         self.column = self.share[:, None].astype(offset.dtype)
+        # Probabilities of logits in a file are written over the last ones, which nothing needs any more.
+        self.room = beside(offset, offset.shape, offset.dtype) if is_mapped(offset) else None
         self.penalty = xp.asarray(np.append(np.full(design.X.shape[1], ridge), RIDGE_FLOOR)[:, None])
 
     def scores(self, axes: Any) -> Any:
@@ -131,13 +136,20 @@ class CrossEntropy:
 
     def value(self, scores: Any, axes: Any) -> tuple[float, Any]:
         """The objective, and the probabilities (N, F) of the free classes."""
-        each, p = losses(self.design.xp, self.offset, scores, self.place)
+        each, p = losses(self.design.xp, self.offset, scores, self.place, self.room)
         return float(self.share @ each + (self.penalty * axes**2).sum() / 2) + self.constant, p
 
     def gradient(self, p: Any, axes: Any) -> Any:
-        rest = by_rows(partial(residual, self.design.xp), p, self.place, self.column)
-        sums = sums_by_rows(lambda rest: rest, rest)
-        return self.design.xp.vstack([self.design.products(rest), sums]) + self.penalty * axes
+        if self.room is None:
+            rest = residual(self.design.xp, p, self.place, self.column)
+            products, sums = self.design.products(rest), rest.sum(axis=0, dtype=np.float64)
+        else:
+            products = np.zeros((self.design.X.shape[1], p.shape[1]), self.design.X.dtype)
+            sums = sums_by_rows(partial(residual, np), p, self.place, self.column)
+            for part, X in self.design.blocks():
+                products += X.T @ residual(np, p[part], self.place[part], self.column[part])
+                let_go(p[part])
+        return self.design.xp.vstack([products, sums]) + self.penalty * axes
 
     def curvature(self, p: Any) -> Any:
         """(A + 1, F): diagonal of the Hessian, as if a sample's curvature did not depend on its values."""
