@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import onnxruntime as ort
@@ -11,9 +13,13 @@ from sklearn.metrics import average_precision_score, f1_score
 
 import onnxtweak
 from onnxtweak import commands
+from onnxtweak.commands.slot import slot
 from onnxtweak.engine.opened import open_model
 from onnxtweak.errors import DataError, ModelError, UsageError
-from onnxtweak.settings import DataSettings, TapSettings
+from onnxtweak.method.table import take
+from onnxtweak.model.edit.tweak_file import load, save
+from onnxtweak.patch import bias_patch
+from onnxtweak.settings import DataSettings, OutputSettings, TapSettings
 from tests.support.labels_at_positions import KINDS, LABELS, SINGLE, WEAK, labels_at_positions
 from tests.support.nets import NetBuilder
 
@@ -245,3 +251,24 @@ def test_outputs_that_read_the_scores_are_named(tmp_path):
     said = "later layers read these scores: what `edge` shows changes with them"
     found = onnxtweak.evaluate(made.model, data=made.data, logits="answer")
     assert said in " ".join(found.notes)
+
+
+@pytest.mark.parametrize("kind", ["pixels", "tokens", "frame-squeezed"])
+def test_a_slot_takes_a_bias_alone(tmp_path, kind):
+    made, saved = labels_at_positions(kind, tmp_path), tmp_path / "t.safetensors"
+    onnxtweak.fit(made.model, data=made.data, target=0, tweak=saved, **QUICK)
+    tweak, bias = load(saved), np.linspace(0.5, -0.5, 1 if kind in SINGLE else LABELS)
+    nothing = take(tweak.neurons, np.empty(0, np.int64))
+    save(replace(tweak, neurons=nothing, patch=bias_patch(bias)), saved, force=True)
+    out = tmp_path / "slot.onnx"
+    slot(model=str(made.model), tweaks=[str(saved)], output=OutputSettings(str(out)))
+    np.testing.assert_array_equal(made.value(out), made.value(made.model))
+    adapter = ort.LoraAdapter()
+    adapter.Load(str(tmp_path / "t.onnx_adapter"))
+    options = ort.RunOptions()
+    options.add_active_adapter(adapter)
+    session = ort.InferenceSession(str(out), providers=["CPUExecutionProvider"])
+    (filled,) = session.run(["answer"], {"x": made.x}, options)
+    commands.apply(model=str(made.model), tweak=str(saved), output=OutputSettings(str(tmp_path / "a.onnx")))
+    np.testing.assert_allclose(filled, made.value(tmp_path / "a.onnx"), rtol=1e-5, atol=1e-6)
+    assert not np.array_equal(filled, made.value(made.model))

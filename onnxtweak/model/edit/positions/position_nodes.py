@@ -107,24 +107,22 @@ def add_slot_at_positions(
     values (N, k, positions); weight (k, C) and bias (C,) : as they are fed in a call.
     """
     places, rest = range(1, 1 + len(site.axes)), 1 + len(site.axes)
-    delta: gs.Tensor
     if values is None or weight is None:
         assert bias is not None  # a slot takes something
-        delta = build.node("shift", "Reshape", [bias, build.index("shape", [1, -1, *(1 for _ in places)])])
-    else:
-        last = build.node("last", "Transpose", [values], perm=[0, *range(2, rest + 1), 1])
-        delta = build.node("product", "MatMul", [last, weight])
-        delta = delta if bias is None else build.node("shift", "Add", [delta, bias])
-        delta = build.node("delta", "Transpose", [delta], perm=[0, rest, *places])
-    _add(build, delta, site)
+        delta: gs.Tensor = _of_columns(build, bias, site, axis=0)
+        along = [-1 if letter == "C" else 1 for letter in site.at.layout]
+        delta = build.node("shift", "Reshape", [delta, build.index("shape", along)])
+        build.node("add", "Add", [build.source(site.logits), delta])
+        return
+    last = build.node("last", "Transpose", [values], perm=[0, *range(2, rest + 1), 1])
+    delta = build.node("product", "MatMul", [last, weight])
+    delta = delta if bias is None else build.node("shift", "Add", [delta, bias])
+    _add(build, build.node("delta", "Transpose", [delta], perm=[0, rest, *places]), site)
 
 
 def _add(build: Builder, delta: gs.Tensor, site: PositionSite) -> None:
-    """The logits with what is added to them, (N, C, positions), or one number for each class."""
-    logits = build.source(site.logits)
-    if site.at.readout is not None and site.at.readout.rest:  # nothing is added to the columns of the rest
-        places = build.index("places", site.at.readout.places)
-        delta = build.node("delta/columns", "Gather", [delta, places], axis=1)
+    """The logits with what is added to them, (N, C, positions)."""
+    logits, delta = build.source(site.logits), _of_columns(build, delta, site, axis=1)
     layout = site.at.layout
     order = [0, 1, *range(2, 2 + len(site.axes))]  # samples, classes, positions
     wanted = {"N": [0], "C": [1], "P": order[2:]}
@@ -134,6 +132,14 @@ def _add(build: Builder, delta: gs.Tensor, site: PositionSite) -> None:
     if "1" in layout or "C" not in layout:
         delta = build.node("delta/shape", "Reshape", [delta, build.node("shape", "Shape", [logits])])
     build.node("add", "Add", [logits, delta])
+
+
+def _of_columns(build: Builder, delta: gs.Tensor, site: PositionSite, *, axis: int) -> gs.Tensor:
+    """What is added to each column of the logits; to those of the rest, nothing. axis : of the classes."""
+    if site.at.readout is None or not site.at.readout.rest:
+        return delta
+    places = build.index("places", site.at.readout.places)
+    return build.node("delta/columns", "Gather", [delta, places], axis=axis)
 
 
 def _delta(build: Builder, patch: Patch, neurons: Neurons, site: PositionSite) -> gs.Tensor:
