@@ -12,7 +12,7 @@ from onnxtweak.data.constants import read_constants
 from onnxtweak.data.dataset import Dataset
 from onnxtweak.data.groups import NoColumn, read_groups
 from onnxtweak.data.labels import Labels, class_numbers, labels_at_positions, own_names
-from onnxtweak.data.preprocess.padding import without_padding
+from onnxtweak.data.preprocess.padding import not_at_positions, without_padding
 from onnxtweak.data.preprocess.plan import PreprocessPlan, check_preprocess, make_plan
 from onnxtweak.data.samples import InputSpec, MarkedAt, Part, Reading, labelled_rows, texts_of
 from onnxtweak.data.several.at_positions import one_hot_as_classes
@@ -136,6 +136,10 @@ def read_sources(
         labels = Labels(lines.rarest, None, None, (), lines=lines)
     if labels is None:
         labels = labels_at_positions(parts, known, reading.ignored) or _labels_of(parts, known, written)
+    about = [("--ignore-index", reading.ignored), ("--counted", reading.counted)]
+    given = [option for option, value in about if value is not None]
+    if given and not labels.sizes and any(part.labelled for part in parts):
+        raise not_at_positions(given[0], parts[0])
     if not len(labels.numbers):
         raise DataError(
             "no samples", where=", ".join(map(str, sources)), hint="give at least one nonempty source"

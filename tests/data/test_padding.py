@@ -11,6 +11,7 @@ from onnxtweak.data.samples import GroupColumn, MarkedAt, Part, Reading
 from onnxtweak.errors import DataError
 from tests.support.at_positions import model_at_positions
 from tests.support.labels_at_positions import labels_at_positions
+from tests.support.several_labels import several_labels
 
 
 @pytest.mark.parametrize("kind", ["tokens", "pixels"])
@@ -84,3 +85,14 @@ def test_white_of_bytes_stays_what_it_is():
     assert padded(labels, np.array([3]), False).tolist() == [[0, 1, -1, -1]]
     mask, at = np.array([[0, 255, 0, 255]], np.uint8), MarkedAt((None, 1, 4), 1)
     assert padded(mask, np.array([3]), at).tolist() == [[0, 255, 0, -1]]
+
+
+@pytest.mark.parametrize("option", [{"ignore_index": 3}, {"counted": "long"}])
+def test_labels_of_whole_samples_have_no_positions_to_leave_out(tmp_path, option):
+    """They were passed over, or taken for positions: the marks of several labels, one after the other."""
+    marked = several_labels("sigmoid", tmp_path, 40)
+    long = np.ones(40, np.int64)
+    for labels in (marked.labels, marked.labels.argmax(axis=1)):
+        data = {"x": marked.x, "y": labels, "long": long}
+        with pytest.raises(DataError, match="is about positions of a sample, and these labels are of whole"):
+            onnxtweak.evaluate(marked.model, data=data, **option)

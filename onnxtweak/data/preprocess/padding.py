@@ -24,6 +24,8 @@ def without_padding(part: Part, reading: Reading) -> Part:
     column = groups.pop(reading.counted)
     if not part.labelled:
         return replace(part, groups=groups)
+    if part.labels.ndim < 2:
+        raise not_at_positions("--counted", part)
     at, labels = reading.several if isinstance(reading.several, MarkedAt) else None, part.labels
     if labels.dtype.kind in "bu":
         labels = labels.astype(np.int16 if labels.dtype.itemsize == 1 else np.int64)
@@ -36,6 +38,15 @@ def without_padding(part: Part, reading: Reading) -> Part:
     positions = labels if axis is None else np.moveaxis(labels, axis, -1)
     positions[~_counted(column, positions.shape, part)] = -1
     return replace(part, labels=labels, groups=groups)
+
+
+def not_at_positions(option: str, part: Part) -> DataError:
+    """The error of an option about positions, where samples have labels as wholes."""
+    return DataError(
+        f"{option} is about positions of a sample, and these labels are of whole samples",
+        where=part.label_where,
+        hint="leave it out, and samples without a label out of the data",
+    )
 
 
 def _counted(column: GroupColumn, shape: tuple[int, ...], part: Part) -> np.ndarray:
