@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -21,7 +20,7 @@ from tests.engine.test_shared_sweep import threads
 from tests.support.nets import mlp
 from tests.support.weak_class import run
 
-SIZE = 400
+SIZE, DATA = 200, 300  # lock-samples, and others with labels
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +31,7 @@ def made(tmp_path_factory):
     onnx.save(proto, folder / "model.onnx")
     name = proto.graph.input[0].name
     width = [d.dim_value for d in proto.graph.input[0].type.tensor_type.shape.dim][1:]
-    x = np.random.default_rng(0).normal(size=(SIZE + 620, *width)).astype(np.float32)
+    x = np.random.default_rng(0).normal(size=(20 + SIZE + DATA, *width)).astype(np.float32)
     y = run(proto, x).argmax(axis=1)
     wrong = y.copy()
     wrong[:20] = (y[:20] + 1) % (y.max() + 1)
@@ -60,18 +59,24 @@ def fit(folder, written=None, /, must="must.npz", lock="lock.npz", **changes):
     )
 
 
+@pytest.fixture(scope="module")
+def repaired(made, tmp_path_factory):
+    """A fit of both lists alone, its file and its page."""
+    written = tmp_path_factory.mktemp("repaired") / "out.onnx"
+    return fit(made[0], written, report=str(written.with_name("page.html"))), written
+
+
 def shown(path, name, x):
     session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     return session.run(None, {name: x})[0].argmax(axis=1)
 
 
-def test_every_must_sample_is_right_in_the_file_and_no_lock_sample_breaks(made, tmp_path):
-    folder, name, x, y = made
-    found = fit(folder, tmp_path / "out.onnx")
+def test_every_must_sample_is_right_in_the_file_and_no_lock_sample_breaks(made, repaired):
+    (folder, name, x, y), (found, written) = made, repaired
     must, lock = found.listed.must, found.listed.lock
     assert (must.samples, must.already_right, must.right, must.fixed, must.infeasible) == (20, 0, 20, 20, 0)
     assert (lock.samples, lock.right, lock.broken) == (SIZE, SIZE, 0)
-    got = shown(tmp_path / "out.onnx", name, x)
+    got = shown(written, name, x)
     assert (got[:20] == np.load(folder / "must.npz")["y"]).all()
     assert (got[20 : 20 + SIZE] == y[20 : 20 + SIZE]).all()
     assert {p.name: p.state for p in found.verdict.promises} == {"must": "kept", "lock": "kept"}
@@ -82,17 +87,15 @@ def test_every_must_sample_is_right_in_the_file_and_no_lock_sample_breaks(made, 
     assert document["listed"]["must"]["fixed"] == 20 and document["listed"]["lock"]["named"] == []
 
 
-def test_the_same_lists_give_the_same_bytes_for_any_batch(made, tmp_path):
-    folder, *_ = made
-    fit(folder, tmp_path / "one.onnx")
-    fit(folder, tmp_path / "two.onnx")
-    assert (tmp_path / "one.onnx").read_bytes() == (tmp_path / "two.onnx").read_bytes()
+def test_the_same_lists_give_the_same_bytes_for_any_batch(made, repaired, tmp_path):
+    fit(made[0], tmp_path / "again.onnx", engine=EngineSettings(backend="numpy", batch=17))
+    assert (tmp_path / "again.onnx").read_bytes() == repaired[1].read_bytes()
 
 
 def test_with_data_the_test_split_judges_and_names_the_class_that_pays(made, tmp_path):
     folder, *_ = made
     found = fit(folder, tmp_path / "out.onnx", data=(str(folder / "data.npz"),))
-    assert found.measured.split == "test" and found.samples["test"] == 120
+    assert found.measured.split == "test" and found.samples["test"] == DATA // 5
     names = {promise.name for promise in found.verdict.promises}
     assert names == {"must", "lock", "overall", "classes"}
     assert found.listed.must.infeasible == 0
@@ -116,22 +119,22 @@ def test_with_targets_too_the_patch_is_one(made, tmp_path):
 def test_listed_rows_of_the_data_are_in_no_split(made, tmp_path):
     folder, *_ = made
     found = fit(folder, must="data.npz#[0:1]", data=(str(folder / "data.npz"),))
-    assert found.samples["fit"] + found.samples["validation"] + found.samples["test"] == 599
+    assert found.samples["fit"] + found.samples["validation"] + found.samples["test"] == DATA - 1
     assert any("listed too" in note for note in found.notes)
 
 
 def test_what_the_labels_do_not_say_is_kept(made, tmp_path):
     folder, _, x, _y = made
-    np.savez(folder / "keep.npz", x=x[-300:], y=np.zeros(300, np.int64))
+    np.savez(folder / "keep.npz", x=x[-DATA:], y=np.zeros(DATA, np.int64))
     found = fit(folder, lock=None, keep=(str(folder / "keep.npz"),))
     assert found.listed.lock is None
-    assert (found.listed.keep.right, found.listed.keep.broken) == (300, 0)
+    assert (found.listed.keep.right, found.listed.keep.broken) == (DATA, 0)
 
 
 @pytest.mark.filterwarnings("default")  # of Dask's own
 def test_more_lock_samples_than_a_table_holds_are_streamed(made, tmp_path, monkeypatch):
     folder, *_ = made
-    monkeypatch.setattr("onnxtweak.stages.lists.make_right._FIRST", 150)
+    monkeypatch.setattr("onnxtweak.stages.lists.make_right._FIRST", 90)
     engine = EngineSettings(backend="numpy", device="cpu", shard=64)
     found = fit(folder, tmp_path / "alone.onnx", engine=engine)
     assert found.listed.must.infeasible == 0 and found.listed.lock.broken == 0
@@ -221,26 +224,21 @@ def test_an_empty_list_and_a_label_out_of_range_are_refused(made, tmp_path):
         fit(folder, must="far.npz")
 
 
-def test_the_page_shows_must_samples(made, tmp_path):
-    folder, *_ = made
-    fit(folder, tmp_path / "out.onnx", report=str(tmp_path / "page.html"))
-    page = Path(tmp_path / "page.html").read_text()
+def test_the_page_shows_must_samples(repaired):
+    page = repaired[1].with_name("page.html").read_text()
     assert "Must-samples made right" in page and "must.npz" in page
 
 
-def test_verify_counts_them_again(made, tmp_path):
-    folder, *_ = made
-    fit(folder, tmp_path / "out.onnx")
+def test_verify_counts_them_again(made, repaired, tmp_path):
+    folder, written = made[0], repaired[1]
     lists = DataSettings(must=(str(folder / "must.npz"),), lock=(str(folder / "lock.npz"),))
-    found = commands.verify(tweaked=str(tmp_path / "out.onnx"), data=lists)
+    found = commands.verify(tweaked=str(written), data=lists)
     checks = {check.name: check for check in found.checks}
     assert checks["must"].passed and checks["lock"].passed and "20 of 20" in checks["must"].detail
     spoiled = np.load(folder / "data.npz")
     np.savez(tmp_path / "spoiled.npz", x=spoiled["x"][:5], y=(spoiled["y"][:5] + 1) % 4)
     other = DataSettings(must=(str(tmp_path / "spoiled.npz"),))
-    failed = {c.name: c for c in commands.verify(tweaked=str(tmp_path / "out.onnx"), data=other).checks}[
-        "must"
-    ]
+    failed = {c.name: c for c in commands.verify(tweaked=str(written), data=other).checks}["must"]
     assert not failed.passed and "spoiled.npz" in failed.detail
 
 
@@ -283,7 +281,9 @@ def test_the_command_line_takes_lists(made, tmp_path):
     out = tmp_path / "out.onnx"
     done = CliRunner().invoke(program, ["fit", f"{folder}/model.onnx", *lists, "-o", str(out)])
     assert (
-        done.exit_code == 0 and "every must-sample right" in done.stdout and "0 of 400 broken" in done.stdout
+        done.exit_code == 0
+        and "every must-sample right" in done.stdout
+        and f"0 of {SIZE} broken" in done.stdout
     )
     assert CliRunner().invoke(program, ["verify", str(out), *lists]).exit_code == 0
 
@@ -296,7 +296,7 @@ def test_a_sample_counts_under_one_list_only(made, tmp_path):
     assert any("20 lock-samples are must-samples too" in note for note in found.notes)
     found = fit(folder, keep=again)
     assert found.listed.keep is None and found.listed.lock.broken == 0
-    assert any("420 samples to keep have labels" in note for note in found.notes)
+    assert any(f"{20 + SIZE} samples to keep have labels" in note for note in found.notes)
     with pytest.raises(DataError, match="all samples of the data are listed too"):
         fit(folder, data=(str(folder / "lock.npz"),))
 

@@ -21,12 +21,13 @@ from onnxtweak.theta.reference import outcome, signed_theta
 from tests.support.nets import NetBuilder
 from tests.support.several_labels import KINDS, LABELS, WEAK, several_labels
 
+SAMPLES = 500
 fit = partial(onnxtweak.fit, hidden=0)  # a hidden layer takes most of the time
 
 
 @pytest.fixture(scope="module", params=KINDS)
 def made(request, tmp_path_factory):
-    return several_labels(request.param, tmp_path_factory.mktemp(request.param))
+    return several_labels(request.param, tmp_path_factory.mktemp(request.param), SAMPLES)
 
 
 def test_labels_are_measured_at_the_thresholds_of_the_file(made):
@@ -48,7 +49,7 @@ def test_labels_are_measured_at_the_thresholds_of_the_file(made):
 
 
 def test_what_is_not_known_does_not_count(tmp_path):
-    made = several_labels("sigmoid", tmp_path, unknown=0.3)
+    made = several_labels("sigmoid", tmp_path, SAMPLES, unknown=0.3)
     found = onnxtweak.evaluate(made.model, data=made.data)
     shown = made.shown(made.model)
     for c in range(LABELS):
@@ -61,7 +62,7 @@ def test_what_is_not_known_does_not_count(tmp_path):
 
 
 def test_average_precision_is_that_of_scikit_learn(tmp_path):
-    made = several_labels("logits", tmp_path)
+    made = several_labels("logits", tmp_path, SAMPLES)
     found = onnxtweak.evaluate(made.model, data=made.data).metrics
     scores = np.asarray(_values(made))
     expected = [average_precision_score(made.labels[:, c], scores[:, c]) for c in range(LABELS)]
@@ -83,12 +84,12 @@ def test_inspect_says_which_labels_are_wanted(made):
 
 
 def test_the_worst_labels_are_those_of_the_lowest_f1(tmp_path):
-    made = several_labels("sigmoid", tmp_path)
+    made = several_labels("sigmoid", tmp_path, SAMPLES)
     assert onnxtweak.evaluate(made.model, data=made.data, worst=2).targets == tuple(map(str, WEAK))
 
 
 def test_one_label_each_is_still_one_label(tmp_path):
-    made = several_labels("sigmoid", tmp_path)
+    made = several_labels("sigmoid", tmp_path, SAMPLES)
     one = made.labels.argmax(axis=1)
     found = onnxtweak.evaluate(made.model, data=(made.x, one))
     assert found.unit == "samples" and found.metrics.confusion.shape == (LABELS, LABELS)
@@ -127,13 +128,13 @@ def test_a_model_that_shows_one_class_is_refused(tmp_path, tail):
     ],
 )
 def test_labels_that_do_not_fit_are_refused(tmp_path, change, error, what):
-    made = several_labels("sigmoid", tmp_path)
+    made = several_labels("sigmoid", tmp_path, SAMPLES)
     with pytest.raises(error, match=what):
         onnxtweak.evaluate(made.model, data=(made.x, change(made.labels)))
 
 
 def test_labels_of_two_kinds_are_refused(tmp_path):
-    made = several_labels("sigmoid", tmp_path)
+    made = several_labels("sigmoid", tmp_path, SAMPLES)
     one = made.labels.argmax(axis=1)
     with pytest.raises(DataError, match="these labels are a class for each sample"):
         fit(made.model, data=(made.x, made.labels), test=(made.x, one), target=1)
@@ -147,7 +148,7 @@ def test_labels_of_two_kinds_are_refused(tmp_path):
     ],
 )
 def test_what_does_not_work_says_so(tmp_path, asked, error, what):
-    made = several_labels("sigmoid", tmp_path)
+    made = several_labels("sigmoid", tmp_path, SAMPLES)
     np.savez(made.data, x=made.x, y=made.labels, site=np.arange(len(made.x)) % 3)
     with pytest.raises(error, match=what):
         onnxtweak.evaluate(made.model, data=made.data, **asked)
@@ -159,7 +160,7 @@ def fitted(made, folder, **asked):
 
 
 def test_weak_labels_are_learnt_and_the_file_shows_them(made, tmp_path):
-    found, new, tweak = fitted(made, tmp_path)
+    found, new, tweak = fitted(made, tmp_path, hidden=96)
     assert all(check.passed for check in found.checks) and found.verdict.unit == "labels"
     assert {"simulation", "answer", "neutral", "reload"} <= {check.name for check in found.checks}
     promises = {promise.name: promise.state for promise in found.verdict.promises}
@@ -179,7 +180,7 @@ def test_weak_labels_are_learnt_and_the_file_shows_them(made, tmp_path):
 
 
 def test_labels_that_are_no_target_keep_their_scores(tmp_path):
-    made = several_labels("sigmoid", tmp_path)
+    made = several_labels("sigmoid", tmp_path, SAMPLES)
     found, new, _ = fitted(made, tmp_path, target=WEAK[0])
     was, now = (_values(made), _of_file(new, made))
     others = [c for c in range(LABELS) if c != WEAK[0]]
@@ -198,7 +199,7 @@ def _of_file(path, made):
 
 def test_what_is_not_known_is_not_learnt(tmp_path):
     """Marks that are -1 may be anything: hidden ones that are wrong change nothing."""
-    made = several_labels("sigmoid", tmp_path, unknown=0.3)
+    made = several_labels("sigmoid", tmp_path, SAMPLES, unknown=0.3)
     one, _, _ = fitted(made, tmp_path)
     assert one.after.overall > one.before.overall + 0.1
     # As if nothing were known of half of the samples, which are only in the way then.
@@ -210,12 +211,12 @@ def test_what_is_not_known_is_not_learnt(tmp_path):
 
 
 def test_the_worst_labels_can_be_asked_for(tmp_path):
-    made = several_labels("sigmoid", tmp_path)
+    made = several_labels("sigmoid", tmp_path, SAMPLES)
     assert fitted(made, tmp_path, worst=2)[0].targets == tuple(map(str, WEAK))
 
 
 def test_mean_average_precision_can_be_the_goal(tmp_path):
-    made = several_labels("sigmoid", tmp_path)
+    made = several_labels("sigmoid", tmp_path, SAMPLES)
     found, _, _ = fitted(made, tmp_path, metric="map")
     assert found.metric.before.value == pytest.approx(found.before.mean_average_precision)
     assert found.metric.gain > 5 and {p.name for p in found.verdict.promises} >= {"metric", "bias"}
@@ -223,7 +224,7 @@ def test_mean_average_precision_can_be_the_goal(tmp_path):
 
 def test_thresholds_alone_where_neurons_know_no_more(tmp_path):
     """Marks that follow from the scores, cut elsewhere: a threshold each is all there is to learn."""
-    made = several_labels("logits", tmp_path)
+    made = several_labels("logits", tmp_path, SAMPLES)
     marks = (_values(made) > np.array([0, -1.5, 0, 0, 1, 0])).astype(np.int8)
     found = fit(made.model, data=(made.x, marks), taps="gemm_3", output=tmp_path / "b.onnx")
     assert found.verdict.answer in ("bias", "fit")
@@ -232,14 +233,14 @@ def test_thresholds_alone_where_neurons_know_no_more(tmp_path):
 
 
 def test_nothing_to_gain_is_a_copy(tmp_path):
-    made = several_labels("sigmoid", tmp_path)
+    made = several_labels("sigmoid", tmp_path, SAMPLES)
     shown = made.shown(made.model).astype(np.int8)
     fit(made.model, data=(made.x, shown), output=tmp_path / "copy.onnx")
     assert (tmp_path / "copy.onnx").read_bytes() == made.model.read_bytes()
 
 
 def test_groups_stay_together(tmp_path):
-    made = several_labels("sigmoid", tmp_path)
+    made = several_labels("sigmoid", tmp_path, SAMPLES)
     np.savez(made.data, x=made.x, y=made.labels, site=np.arange(len(made.x)) // 5)
     found, _, _ = fitted(made, tmp_path, group="site")
     assert any("groups" in caution for caution in found.verdict.cautions)
@@ -263,7 +264,7 @@ def test_a_method_of_the_thesis_learns_labels(made, tmp_path, command):
 @pytest.mark.parametrize("unknown", [0, 0.3])
 def test_theta_of_a_label_is_that_of_two_classes(tmp_path, backend, unknown):
     """Each label against its cut, as the slow reference has it of two classes; no known decision breaks."""
-    made, folder = several_labels("logits", tmp_path, unknown=unknown), tmp_path / "dump"
+    made, folder = several_labels("logits", tmp_path, SAMPLES, unknown=unknown), tmp_path / "dump"
     dump(model=str(made.model), data=DataSettings((str(made.data),)), directory=str(folder))
     V, Z, L = (np.concatenate([np.load(part) for part in sorted(folder.glob(f"{name}-*"))]) for name in "VZL")
     assert np.array_equal(L, made.labels)
@@ -283,7 +284,7 @@ def test_theta_of_a_label_is_that_of_two_classes(tmp_path, backend, unknown):
 
 
 def test_the_scale_of_a_label_is_exact_where_that_is_asked_for(tmp_path):
-    made = several_labels("sigmoid", tmp_path)
+    made = several_labels("sigmoid", tmp_path, SAMPLES)
     reached = {}
     for exact in (False, True):
         asked = {"target": "1", "exact_scale": exact, "criterion": "net-gain", "device": "cpu"}
@@ -294,7 +295,7 @@ def test_the_scale_of_a_label_is_exact_where_that_is_asked_for(tmp_path):
 @pytest.mark.parametrize("alone", [False, True])
 def test_listed_samples_have_all_their_labels_right(tmp_path, alone):
     """Counted as the written file shows them, on the labels that are known."""
-    made, new = several_labels("sigmoid", tmp_path, unknown=0.2), tmp_path / "new.onnx"
+    made, new = several_labels("sigmoid", tmp_path, SAMPLES, unknown=0.2), tmp_path / "new.onnx"
     of, known = {"must": slice(0, 12), "lock": slice(12, 90)}, made.labels >= 0
     for role, rows in of.items():
         np.savez(tmp_path / f"{role}.npz", x=made.x[rows], y=made.labels[rows])
@@ -315,7 +316,7 @@ def test_listed_samples_have_all_their_labels_right(tmp_path, alone):
 
 
 def test_marks_of_one_sample_that_contradict_each_other_are_named(tmp_path):
-    made = several_labels("sigmoid", tmp_path)
+    made = several_labels("sigmoid", tmp_path, SAMPLES)
     labels = np.concatenate([made.labels[:3], made.labels[:3]])
     labels[3, 0], labels[4, 2] = -1, 1 - labels[4, 2]
     np.savez(tmp_path / "must.npz", x=np.concatenate([made.x[:3], made.x[:3]]), y=labels)
@@ -324,7 +325,7 @@ def test_marks_of_one_sample_that_contradict_each_other_are_named(tmp_path):
 
 
 def test_groups_are_measured_decision_by_decision(tmp_path):
-    made = several_labels("sigmoid", tmp_path, unknown=0.2)
+    made = several_labels("sigmoid", tmp_path, SAMPLES, unknown=0.2)
     site = np.arange(len(made.x)) % 3
     np.savez(made.data, x=made.x, y=made.labels, site=site)
     new, known = tmp_path / "new.onnx", made.labels >= 0
@@ -344,12 +345,12 @@ def test_groups_are_measured_decision_by_decision(tmp_path):
 
 
 def test_a_certificate_counts_decisions_of_samples(tmp_path):
-    made = several_labels("sigmoid", tmp_path)
+    made = several_labels("sigmoid", tmp_path, SAMPLES)
     found = fitted(made, tmp_path, certify=0.05)[0]
     note = next(note for note in found.notes if note.startswith("certified"))
-    assert "5.00% of labels like these" in note and "180 validation samples" in note
+    assert "5.00% of labels like these" in note and "100 validation samples" in note
     none = fitted(made, tmp_path, certify=0.001, force=True)[0]
-    assert any("180 validation samples cannot certify 0.10%" in note for note in none.notes)
+    assert any("100 validation samples cannot certify 0.10%" in note for note in none.notes)
 
 
 def test_a_slot_takes_a_tweak_of_labels(made, tmp_path):
@@ -365,7 +366,7 @@ def test_a_slot_takes_a_tweak_of_labels(made, tmp_path):
 
 
 def test_methods_are_compared_by_the_f1_of_their_labels(tmp_path):
-    made, new = several_labels("sigmoid", tmp_path), tmp_path / "new.onnx"
+    made, new = several_labels("sigmoid", tmp_path, SAMPLES), tmp_path / "new.onnx"
     asked = {"targets": TargetSettings(("1",)), "write": "SR-1", "output": OutputSettings(str(new))}
     found = commands.compare(model=str(made.model), data=DataSettings((str(made.data),)), **asked)
     standing = {one.method: one for one in found.standings}
@@ -376,11 +377,11 @@ def test_methods_are_compared_by_the_f1_of_their_labels(tmp_path):
 
 
 def test_a_recipe_makes_a_file_that_decides_alike(tmp_path):
-    made = several_labels("sigmoid", tmp_path)
+    made = several_labels("sigmoid", tmp_path, SAMPLES)
     _, new, _ = fitted(made, tmp_path)
     (tmp_path / "recipe.toml").write_text(
         '[model]\npath = "sigmoid.onnx"\n[data]\ndata = ["sigmoid.npz"]\n[goal]\n'
-        '[[tweak]]\nname = "t"\nmethod = "fit"\n'
+        '[[tweak]]\nname = "t"\nmethod = "fit"\nhidden = 0\n'
         '[gates]\nmin-target-gain = 10.0\nmax-class-drop = 1.0\n[output]\ndirectory = "build"\n'
     )
     assert main(["run", str(tmp_path / "recipe.toml")]) == 0
@@ -397,20 +398,20 @@ def test_a_recipe_makes_a_file_that_decides_alike(tmp_path):
     ],
 )
 def test_what_fit_cannot_do_yet_it_says(tmp_path, asked, error, what):
-    made = several_labels("sigmoid", tmp_path)
+    made = several_labels("sigmoid", tmp_path, SAMPLES)
     with pytest.raises(error, match=what):
         fit(made.model, data=made.data, **asked)
 
 
 def test_too_many_neurons_are_screened_by_their_own_labels(tmp_path):
-    made = several_labels("sigmoid", tmp_path)
+    made = several_labels("sigmoid", tmp_path, SAMPLES)
     found, _, _ = fitted(made, tmp_path, neurons=12)
     assert found.choice.neurons == 30 and found.after.overall > found.before.overall + 0.05
 
 
 def test_frames_have_a_row_for_each_label(tmp_path):
     pytest.importorskip("pandas")
-    made = several_labels("sigmoid", tmp_path)
+    made = several_labels("sigmoid", tmp_path, SAMPLES)
     frame = fitted(made, tmp_path)[0].to_frame()
     assert list(frame.columns[:4]) == ["samples", "base", "tweaked", "change"]
     assert {"average_precision_base", "average_precision"} <= {*frame.columns}
@@ -420,7 +421,7 @@ def test_frames_have_a_row_for_each_label(tmp_path):
 
 @pytest.mark.parametrize("labelled", [True, False])
 def test_a_rewritten_file_is_compared_label_by_label(tmp_path, labelled):
-    made = several_labels("sigmoid", tmp_path)
+    made = several_labels("sigmoid", tmp_path, SAMPLES)
     _, new, _ = fitted(made, tmp_path)
     eight_bits, data = tmp_path / "eight.onnx", made.data
     quantize_dynamic(new, eight_bits, weight_type=QuantType.QInt8)
@@ -444,7 +445,7 @@ def test_a_rewritten_file_is_compared_label_by_label(tmp_path, labelled):
 
 
 def test_one_column_on_a_tagger_says_what_it_is_taken_for(tmp_path):
-    made = several_labels("sigmoid", tmp_path)
+    made = several_labels("sigmoid", tmp_path, SAMPLES)
     one = made.labels.argmax(axis=1)[:, None]
     found = onnxtweak.evaluate(made.model, data=(made.x, one))
     assert f"which of {LABELS} labels are there" in " ".join(found.notes)
@@ -453,14 +454,14 @@ def test_one_column_on_a_tagger_says_what_it_is_taken_for(tmp_path):
 
 
 def test_rows_with_one_label_each_may_be_marks_all_the_same(tmp_path):
-    made = several_labels("sigmoid", tmp_path)
+    made = several_labels("sigmoid", tmp_path, SAMPLES)
     once = np.eye(LABELS, dtype=np.int8)[made.labels.argmax(axis=1)]
     assert onnxtweak.evaluate(made.model, data=(made.x, once)).unit == "samples"
     assert onnxtweak.evaluate(made.model, data=(made.x, once), head="labels").unit == "labels"
 
 
 def test_a_shadow_leaves_the_old_answer(tmp_path):
-    made = several_labels("sigmoid", tmp_path)
+    made = several_labels("sigmoid", tmp_path, SAMPLES)
     _, _, tweak = fitted(made, tmp_path)
     shadow = str(tmp_path / "shadow.onnx")
     commands.apply(model=str(made.model), tweak=str(tweak), output=OutputSettings(shadow), shadow=True)
@@ -470,14 +471,14 @@ def test_a_shadow_leaves_the_old_answer(tmp_path):
 
 
 def test_the_page_has_a_table_of_labels(tmp_path):
-    made = several_labels("sigmoid", tmp_path)
+    made = several_labels("sigmoid", tmp_path, SAMPLES)
     fitted(made, tmp_path, report=tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()
     assert "average precision, base" in page and "F1 in percent" in page and "Overall F1" in page
 
 
 def test_labels_are_named(tmp_path):
-    made = several_labels("sigmoid", tmp_path)
+    made = several_labels("sigmoid", tmp_path, SAMPLES)
     names = np.array(["ant", "bee", "cat", "dog", "eel", "fox"])
     np.savez(made.data, x=made.x, y=made.labels, classes=names)
     found, _, _ = fitted(made, tmp_path, target="bee")
@@ -488,7 +489,7 @@ def test_labels_are_named(tmp_path):
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float64])
 def test_models_of_other_precision(tmp_path, dtype):
-    made = several_labels("sigmoid", tmp_path, dtype=dtype)
+    made = several_labels("sigmoid", tmp_path, SAMPLES, dtype=dtype)
     found, new, _ = fitted(made, tmp_path)
     assert all(check.passed for check in found.checks)
     was, now = (f1_score(made.labels, made.shown(path), average="macro") for path in (made.model, new))
@@ -496,7 +497,7 @@ def test_models_of_other_precision(tmp_path, dtype):
 
 
 def test_what_was_measured_is_drawn_and_made_a_card(tmp_path, monkeypatch, capsys):
-    made = several_labels("sigmoid", tmp_path)
+    made = several_labels("sigmoid", tmp_path, SAMPLES)
     monkeypatch.chdir(tmp_path)
     for command in ("evaluate", "fit"):
         capsys.readouterr()
@@ -511,7 +512,7 @@ def test_what_was_measured_is_drawn_and_made_a_card(tmp_path, monkeypatch, capsy
 
 
 def test_results_of_the_other_kind_of_labels_are_not_compared(tmp_path):
-    made = several_labels("sigmoid", tmp_path)
+    made = several_labels("sigmoid", tmp_path, SAMPLES)
     _, new, _ = fitted(made, tmp_path)
     np.savez(tmp_path / "one.npz", x=made.x, y=made.labels.argmax(axis=1))
     verified = commands.verify(tweaked=str(new), data=DataSettings((str(tmp_path / "one.npz"),)))
@@ -520,7 +521,7 @@ def test_results_of_the_other_kind_of_labels_are_not_compared(tmp_path):
 
 
 def test_marks_that_cannot_tell_raise_no_doubt_and_wrong_ones_do(tmp_path):
-    made = several_labels("sigmoid", tmp_path)
+    made = several_labels("sigmoid", tmp_path, SAMPLES)
     for rows, marks in ((slice(None), np.ones_like(made.labels)), (slice(6), made.labels)):
         data = (made.x[rows], marks[rows])
         fit(made.model, data=data, output=tmp_path / "out.onnx", force=True, threads=1, test=data)
