@@ -22,13 +22,13 @@ OFTEN = (*EACH, "background", "two-anchors")
 
 @pytest.fixture(scope="module", params=OFTEN)
 def made(request, tmp_path_factory):
-    return request.param, finder(request.param, tmp_path_factory.mktemp(request.param), samples=100)
+    return request.param, finder(request.param, tmp_path_factory.mktemp(request.param), samples=60)
 
 
 @pytest.fixture(scope="module")
 def one(tmp_path_factory):
     """A model of one kind, where kinds do not differ."""
-    return finder("joined", tmp_path_factory.mktemp("one"))
+    return finder("joined", tmp_path_factory.mktemp("one"), samples=80)
 
 
 def test_the_files_own_output_is_what_is_evaluated(made):
@@ -85,7 +85,7 @@ def test_names_beside_labels_are_the_models_where_it_has_none(one, tmp_path):
 
 def test_labels_of_another_kind_are_refused(one):
     with pytest.raises(DataError, match="are no boxes"):
-        onnxtweak.evaluate(one.model, data=(one.x, np.zeros(100, int)), device="cpu")
+        onnxtweak.evaluate(one.model, data=(one.x, np.zeros(80, int)), device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -200,6 +200,6 @@ def test_options_that_are_about_decisions_are_refused(one):
 
 @pytest.mark.parametrize("kind", ["joined", "background", "yolox"])
 def test_all_classes_are_raised_where_none_is_named(kind, tmp_path):
-    found = finder(kind, tmp_path)
+    found = finder(kind, tmp_path, samples=80)
     result = onnxtweak.fit(found.model, data=found.data, **QUICK)
     assert result.after.overall > result.before.overall

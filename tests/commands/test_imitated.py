@@ -51,7 +51,7 @@ def made(request, tmp_path_factory):
     def stored(x):
         return x if kind == "float32" else np.clip(np.rint(60 * x), 0, 255).astype(np.uint8)
 
-    x, y = samples(1200, 1)
+    x, y = samples(900, 1)
     others, of_others = samples(3000, 2)
     spoiled = stored(veiled(others))
     wrong = np.flatnonzero(shown(folder / "model.onnx", spoiled) != of_others)

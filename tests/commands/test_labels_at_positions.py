@@ -24,11 +24,16 @@ from tests.support.labels_at_positions import KINDS, LABELS, SINGLE, WEAK, label
 from tests.support.nets import NetBuilder
 
 QUICK = {"backend": "numpy", "device": "cpu", "hidden": 0}
+MASKS = ("mask", "mask-squeezed", "roll")
+# Of maps a few samples have as many positions.
+SAMPLES = {kind: 40 if kind in ("pixels", *MASKS) else 160 for kind in KINDS}
 
 
 @pytest.fixture(scope="module", params=KINDS)
 def made(request, tmp_path_factory):
-    return labels_at_positions(request.param, tmp_path_factory.mktemp(request.param))
+    return labels_at_positions(
+        request.param, tmp_path_factory.mktemp(request.param), SAMPLES[request.param], seed=1
+    )
 
 
 def f1(marks, shown):
@@ -128,14 +133,14 @@ def test_what_the_layers_have_dropped_is_read_at_the_front_and_bent_by_a_hidden_
 
 
 def test_other_sizes_work_in_the_new_file(tmp_path):
-    made = labels_at_positions("tokens", tmp_path)
+    made = labels_at_positions("tokens", tmp_path, SAMPLES["tokens"])
     new = tmp_path / "new.onnx"
     onnxtweak.fit(made.model, data=made.data, output=new, **QUICK)
     assert made.shown(new, made.x[:2]).shape == (2, 9, LABELS)
 
 
 def test_what_is_not_known_does_not_count(tmp_path):
-    made = labels_at_positions("frames", tmp_path)
+    made = labels_at_positions("frames", tmp_path, SAMPLES["frames"])
     rng = np.random.default_rng(0)
     hidden = np.where(rng.random(made.labels.shape) < 0.3, -1, made.labels)
     found = onnxtweak.evaluate(made.model, data=(made.x, hidden))
@@ -151,7 +156,7 @@ def test_what_is_not_known_does_not_count(tmp_path):
 
 
 def test_masks_of_bytes_may_be_white(tmp_path):
-    made = labels_at_positions("mask", tmp_path)
+    made = labels_at_positions("mask", tmp_path, SAMPLES["mask"])
     white = made.labels.astype(np.uint8) * 255
     found, again = (onnxtweak.evaluate(made.model, data=(made.x, y)) for y in (made.labels, white))
     assert np.array_equal(again.metrics.confusion, found.metrics.confusion)
@@ -161,7 +166,7 @@ def test_masks_of_bytes_may_be_white(tmp_path):
 
 
 def test_a_class_for_each_position_is_still_possible(tmp_path):
-    made = labels_at_positions("tokens", tmp_path)
+    made = labels_at_positions("tokens", tmp_path, SAMPLES["tokens"])
     classes = made.labels.argmax(axis=-1)
     found = onnxtweak.evaluate(made.model, data=(made.x, classes))
     assert found.unit == "positions"
@@ -170,7 +175,7 @@ def test_a_class_for_each_position_is_still_possible(tmp_path):
 
 
 def test_the_axis_of_the_labels_can_be_said(tmp_path):
-    made = labels_at_positions("tokens", tmp_path)
+    made = labels_at_positions("tokens", tmp_path, SAMPLES["tokens"])
     found = onnxtweak.inspect(made.model, class_axis=1)
     assert "9 labels at once" in " ".join(found.notes)
     alone = onnxtweak.inspect(made.model, class_axis=0)
@@ -180,7 +185,7 @@ def test_the_axis_of_the_labels_can_be_said(tmp_path):
 
 
 def test_a_wrong_guess_is_overruled_and_the_file_remembers(tmp_path):
-    made, new = labels_at_positions("frames", tmp_path), tmp_path / "new.onnx"
+    made, new = labels_at_positions("frames", tmp_path, SAMPLES["frames"]), tmp_path / "new.onnx"
     model = onnx.load(made.model)
     model.graph.output[0].type.tensor_type.shape.dim[2].dim_value = 12
     onnx.save(model, made.model)
@@ -223,7 +228,7 @@ def test_outputs_may_have_their_labels_behind_the_positions(tmp_path):
 
 
 def test_labels_of_another_shape_are_refused(tmp_path):
-    made = labels_at_positions("mask", tmp_path)
+    made = labels_at_positions("mask", tmp_path, SAMPLES["mask"])
     with pytest.raises(DataError, match="no marks at positions") as error:
         onnxtweak.evaluate(made.model, data=(made.x, made.labels.reshape(len(made.x), -1)))
     assert "(N," in error.value.hint

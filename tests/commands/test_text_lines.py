@@ -20,7 +20,7 @@ QUICK = {"backend": "numpy", "hidden": 0, "device": "cpu"}
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    return text_lines(tmp_path_factory.mktemp("lines"))
+    return text_lines(tmp_path_factory.mktemp("lines"), lines=260)
 
 
 @pytest.fixture(scope="module")
@@ -219,7 +219,7 @@ def test_lines_longer_than_the_positions_do_not_count(made, tmp_path):
 
 def test_a_list_of_pictures_may_hold_their_text(tmp_path):
     """Of any width, as recognisers take them: a height of 48, filled up on the right."""
-    made = text_lines(tmp_path, pictures=True)
+    made = text_lines(tmp_path, lines=180, pictures=True)
     as_fed = {"resize": (48, 320), "resize_mode": "line", "pad_value": 127}
     as_fed |= {"pixel_scale": "1/255", "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
     found = onnxtweak.evaluate(made.model, data=made.data, **as_fed)
