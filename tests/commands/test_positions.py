@@ -44,7 +44,7 @@ QUICK = {"backend": "numpy", "hidden": 0, "device": "cpu"}
 
 @pytest.fixture(scope="module", params=KINDS)
 def made(request, tmp_path_factory):
-    return model_at_positions(request.param, tmp_path_factory.mktemp(request.param))
+    return model_at_positions(request.param, tmp_path_factory.mktemp(request.param), samples=80)
 
 
 def run_file(path, x):
@@ -89,7 +89,7 @@ def test_the_lacking_class_is_learnt_and_the_file_shows_it(made, tmp_path):
 
 
 def test_any_number_of_positions_can_be_asked_of_the_new_file(tmp_path):
-    made = model_at_positions("tokens", tmp_path)
+    made = model_at_positions("tokens", tmp_path, samples=80)
     new = tmp_path / "new.onnx"
     onnxtweak.fit(made.model, data=made.data, target=LACKING, output=new, **QUICK)
     assert shown(new, made.x[:2], made.class_axis).shape == (2, 9)
@@ -107,7 +107,7 @@ def test_no_sample_is_in_two_splits_and_each_gives_as_many_positions(made):
 
 
 def test_positions_without_a_label_do_not_count(tmp_path):
-    made = model_at_positions("pixels", tmp_path)
+    made = model_at_positions("pixels", tmp_path, samples=80)
     labels = made.labels.astype(np.uint8)
     labels[:, :2] = 255
     np.savez(made.data, x=made.x, y=labels)
@@ -158,7 +158,7 @@ def test_inspect_says_it_of_any_size_too(tmp_path, capsys, kind, taken, axis):
     ],
 )
 def test_labels_that_do_not_fit_are_refused(tmp_path, labels, what):
-    made = model_at_positions("pixels", tmp_path)
+    made = model_at_positions("pixels", tmp_path, samples=80)
     np.savez(made.data, x=made.x, y=labels(made.labels))
     with pytest.raises(DataError, match=what):
         onnxtweak.evaluate(made.model, data=made.data)
@@ -189,7 +189,7 @@ def test_a_method_of_the_thesis_patches_every_position(made, tmp_path, command):
 
 def test_theta_of_positions_is_that_of_the_definition(tmp_path):
     """Each synapse as the slow reference computes it, from values and scores that are dumped row by row."""
-    made, folder = model_at_positions("tokens", tmp_path), tmp_path / "dump"
+    made, folder = model_at_positions("tokens", tmp_path, samples=80), tmp_path / "dump"
     settings = {"device": "cpu", "taps": ["activations"]}
     dump(model=str(made.model), data=DataSettings((str(made.data),)), directory=str(folder))
     V, Z, L = (np.concatenate([np.load(part) for part in sorted(folder.glob(f"{name}-*"))]) for name in "VZL")
@@ -224,7 +224,7 @@ def test_the_same_bytes_however_rows_are_cut(tmp_path):
 
 
 def test_methods_are_compared_there_and_one_is_written(tmp_path):
-    made, new = model_at_positions("tokens", tmp_path), tmp_path / "new.onnx"
+    made, new = model_at_positions("tokens", tmp_path, samples=80), tmp_path / "new.onnx"
     asked = {"targets": TargetSettings((str(LACKING),)), "methods": ("join", "SR-1", "cRT", "AAN", "fit")}
     data, output = DataSettings((str(made.data),)), OutputSettings(str(new))
     found = compare(model=str(made.model), data=data, write="SR-1", output=output, **asked)
@@ -236,7 +236,7 @@ def test_methods_are_compared_there_and_one_is_written(tmp_path):
 
 
 def test_maps_are_not_pooled_there(tmp_path):
-    made = model_at_positions("pixels", tmp_path)
+    made = model_at_positions("pixels", tmp_path, samples=80)
     with pytest.raises(UsageError, match="maps are read at these positions"):
         onnxtweak.fit(made.model, data=made.data, target=LACKING, taps="activations", pool="mean", **QUICK)
 
@@ -244,7 +244,7 @@ def test_maps_are_not_pooled_there(tmp_path):
 @pytest.mark.parametrize("alone", [False, True])
 def test_listed_samples_are_listed_positions(tmp_path, alone):
     """Every position that has a label, counted as the written file shows it."""
-    made, new = model_at_positions("frames", tmp_path), tmp_path / "new.onnx"
+    made, new = model_at_positions("frames", tmp_path, samples=80), tmp_path / "new.onnx"
     x, labels = made.x[:4] * np.float32(1.05), made.labels[:4].copy()
     labels[:, 0] = -1
     must, lock = tmp_path / "must.npz", tmp_path / "lock.npz"
@@ -265,7 +265,7 @@ def test_listed_samples_are_listed_positions(tmp_path, alone):
 
 
 def test_the_page_draws_what_is_shown_at_pixels(tmp_path):
-    made, report = model_at_positions("pixels", tmp_path), tmp_path / "r.html"
+    made, report = model_at_positions("pixels", tmp_path, samples=80), tmp_path / "r.html"
     found = onnxtweak.fit(
         made.model, data=made.data, target=LACKING, report=report, output=tmp_path / "n", **QUICK
     )
@@ -284,7 +284,7 @@ def test_the_page_draws_what_is_shown_at_pixels(tmp_path):
 
 
 def test_positions_that_contradict_each_other_are_named(tmp_path):
-    made, must = model_at_positions("frames", tmp_path), tmp_path / "must.npz"
+    made, must = model_at_positions("frames", tmp_path, samples=80), tmp_path / "must.npz"
     labels = np.concatenate([made.labels[:3], made.labels[:3]])
     labels[4, 7] = (labels[4, 7] + 1) % CLASSES
     np.savez(must, x=np.concatenate([made.x[:3], made.x[:3]]), y=labels)
@@ -293,7 +293,7 @@ def test_positions_that_contradict_each_other_are_named(tmp_path):
 
 
 def test_decisions_are_kept_at_positions(tmp_path):
-    made = model_at_positions("frames", tmp_path)
+    made = model_at_positions("frames", tmp_path, samples=80)
     np.savez(tmp_path / "keep.npz", x=made.x[::-1][:40] * 1.1)
     asked = {"target": LACKING, "output": tmp_path / "new.onnx"}
     fitted = onnxtweak.fit(made.model, data=made.data, keep=tmp_path / "keep.npz", **asked, **QUICK)
@@ -346,7 +346,7 @@ def test_samples_without_a_class_anywhere_are_refused(tmp_path, change, what):
 
 @pytest.mark.parametrize("asked", [{"slice": "site"}, {"group": "site", "target": LACKING}])
 def test_columns_of_groups_are_of_samples(tmp_path, asked):
-    made = model_at_positions("frames", tmp_path)
+    made = model_at_positions("frames", tmp_path, samples=80)
     np.savez(made.data, x=made.x, y=made.labels, site=np.arange(len(made.x)) % 12)
     fitted = onnxtweak.fit(made.model, data=made.data, by="site", max_class_drop="none", **asked, **QUICK)
     sizes = [group.samples for group in fitted.verdict.groups]
@@ -354,7 +354,7 @@ def test_columns_of_groups_are_of_samples(tmp_path, asked):
 
 
 def test_tables_of_groups_count_positions(tmp_path, capsys):
-    made = model_at_positions("frames", tmp_path)
+    made = model_at_positions("frames", tmp_path, samples=80)
     np.savez(made.data, x=made.x, y=made.labels, site=np.arange(len(made.x)) % 3)
     program(["evaluate", str(made.model), "-d", str(made.data), "--by", "site"], standalone_mode=False)
     told = capsys.readouterr()
@@ -374,7 +374,7 @@ def test_maps_with_an_axis_of_one_are_read_at_the_positions_drawn(tmp_path):
     session = ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
     shown = session.run(None, {"x": x})[0].argmax(axis=1)
     labels = np.where((shown == 1) & (x[:, 0, 0] > 0), 3, shown)
-    words = {"data": (x, labels), "device": "cpu", "hidden": 0}
+    words = {"data": (x, labels), "device": "cpu", "hidden": 0, "folds": 10}
     found = onnxtweak.fit(tmp_path / "wide.onnx", output=tmp_path / "new.onnx", **words)
     assert found.after.overall > found.before.overall and all(check.passed for check in found.checks)
 
