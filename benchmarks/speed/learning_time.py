@@ -32,6 +32,7 @@ import argparse
 import multiprocessing
 import os
 import platform
+import re
 import resource
 import sys
 import time
@@ -113,8 +114,8 @@ def of_fit(table: Table, new: Table, families: int, hidden: int, what: str) -> d
     if found.candidate is not None:
         Z = new.patched(found.candidate.columns, found.candidate.patch)
     tau = fit_temperature(table.Z, table.labels)
-    tried = next(note for note in found.notes if ", ridge " in note)
-    ridge = float(tried.split(", ridge ")[1].split(":")[0])
+    tried = re.search(r", ridge ([0-9.e-]+)", "\n".join(found.notes))
+    ridge = float(tried[1]) if tried else 0.0
     return {"loss": log_loss(Z / tau, new.labels), "answer": found.notes[-1], "ridge": ridge}
 
 

@@ -10,8 +10,8 @@ import pytest
 from onnxtweak.goal import ResolvedGoal
 from onnxtweak.method.augment import train
 from onnxtweak.method.fit import mlp, trainings
-from onnxtweak.method.fit.candidate import WORTH_HIDDEN, WORTH_READING, simplest
-from onnxtweak.method.fit.fit import Settling, fit_all, try_all
+from onnxtweak.method.fit.candidate import WORTH_HIDDEN, WORTH_READING, FitCandidate, simplest
+from onnxtweak.method.fit.fit import Settling, fit_all, settle, try_all
 from onnxtweak.method.fit.learning import Learning
 from onnxtweak.method.fit.linear import fit_linear, search_ridges
 from onnxtweak.method.fit.small import fit_small, pursue, shrink
@@ -19,6 +19,7 @@ from onnxtweak.method.folds import Folds, fold_numbers, folds_for
 from onnxtweak.method.softmax import log_loss, log_losses
 from onnxtweak.method.solvers.multinomial import multinomial
 from onnxtweak.method.table import Table
+from onnxtweak.patch import Linear
 from onnxtweak.settings import FitSettings
 from tests.support.learning import learning
 
@@ -380,6 +381,24 @@ def test_hidden_units_are_worth_less_of_the_loss_than_further_columns():
     assert simplest([noisy, large], base, WORTH_HIDDEN) == 0
 
 
+def test_of_equal_numbers_of_target_samples_the_lower_log_loss_decides():
+    """A bias gets all target samples right, and a patch the same; the patch says all else more surely."""
+    labels = np.arange(600) % 3
+    Z = 2.0 * np.eye(3)[labels]
+    Z[labels == 0] = [0, 0.5, 0]
+    Z[labels == 2, :2] = [0, 2.2]
+    table = Table(np.zeros((600, 0), np.float32), Z.astype(np.float32), labels)
+    surer = np.where((labels < 2)[:, None], 0.5 * np.eye(3)[labels], 0) + np.array([1, 0, 0])
+    held_out = table.Z + surer.astype(np.float32)
+    patch = FitCandidate("patch", np.arange(0), held_out, 0.1, nothing)
+    answers = [settle(table, tried, ResolvedGoal(TARGETS)).kind for tried in ([patch], [])]
+    assert answers == ["fit", "bias"]
+
+
+def nothing():
+    return Linear(np.zeros((0, 3)), np.zeros(3)), ()
+
+
 @pytest.mark.parametrize(("fewer", "more", "ahead"), [(1, 40, True), (8, 40, False), (1, 1, False)])
 def test_target_samples_have_a_veto_only_where_they_are_surely_fewer(fewer, more, ahead):
     labels = np.arange(1000) % 20
@@ -391,7 +410,8 @@ def test_target_samples_have_a_veto_only_where_they_are_surely_fewer(fewer, more
     bias[np.flatnonzero(labels > 1)[:more]] = False
     fallback = settling.with_bias(table.Z)
     chosen = replace(fallback, right=patch, holds=True)
-    assert settling.ahead(chosen, replace(fallback, right=bias, holds=True)) is ahead
+    for sharper in (False, True):  # which decides between equal numbers alone
+        assert settling.ahead(chosen, replace(fallback, right=bias, holds=True), sharper) is ahead
 
 
 def test_what_a_fold_holds_out_has_not_leaked_into_its_weights():

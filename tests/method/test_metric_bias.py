@@ -9,6 +9,7 @@ from scipy.optimize import brute
 from onnxtweak.goal import ResolvedGoal
 from onnxtweak.head import ONE_LABEL
 from onnxtweak.method.folds import fold_numbers
+from onnxtweak.method.tuning import metric_bias as metric_bias_module
 from onnxtweak.method.tuning.bias_control import overall_bias
 from onnxtweak.method.tuning.metric_bias import metric_bias, predictions, tune
 from onnxtweak.metric.asked import metric_of
@@ -110,3 +111,19 @@ def test_a_cut_is_a_bias_that_keeps_the_limit_on_new_samples():
         kept.append(false <= 0.05 * samples)
         assert found.holds and found.bias[0] == 0 and abs(found.rating - recall) < 0.25
     assert np.mean(kept) > 0.75
+
+
+def test_folds_are_left_alone_where_no_biases_keep_the_limits(monkeypatch):
+    """What does not hold on the samples that it was set on need not be tried on others."""
+    base, labels = drawn(4, n=200)
+    ruined = np.random.default_rng(0).normal(size=base.shape).astype(np.float32)
+    goal = ResolvedGoal(np.arange(3), metric=metric_of("balanced", NAMES[:3]))
+    sought = []
+
+    def counted(Z, *of):
+        sought.append(len(Z))
+        return metric_bias(Z, *of)
+
+    monkeypatch.setattr(metric_bias_module, "metric_bias", counted)
+    found = tune(ruined, base, labels, goal, fold_numbers(labels, 5, 0), 1.0)
+    assert not found.holds and set(sought) == {200}

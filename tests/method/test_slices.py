@@ -9,11 +9,14 @@ import pytest
 
 from onnxtweak.errors import DataError
 from onnxtweak.goal import ResolvedGoal, Slice
+from onnxtweak.method.fit import linear
 from onnxtweak.method.fit.by_goal import fit_goal
 from onnxtweak.method.fit.fit import fit_all
 from onnxtweak.method.fit.learning import Learning
-from onnxtweak.method.fit.linear import fit_linear
+from onnxtweak.method.fit.linear import fit_linear, search_ridges
 from onnxtweak.method.folds import Folds
+from onnxtweak.method.solvers.design import design
+from onnxtweak.method.solvers.multinomial import multinomial
 from onnxtweak.method.table import Table, stacked
 from onnxtweak.method.tuning.bias_control import overall_bias
 from onnxtweak.settings import FitSettings
@@ -135,6 +138,32 @@ def test_a_weight_counts_as_copies_do():
         for t, w in ((table, weight.astype(np.int64)), (copied, None))
     ]
     np.testing.assert_allclose(*bias)
+
+
+def test_each_weight_goes_on_where_the_last_one_ended(monkeypatch):
+    """The columns are made ready once, and each fold begins at its own last weights, never at another's."""
+    table = samples(400, 0)
+    weight, folds = np.where(table.slices == 1, 3.0, 1.0), Folds.of(table.labels, None, 0)
+    made, starts = [], []
+    monkeypatch.setattr(linear, "design", lambda *of, **how: made.append(of) or design(*of, **how))
+
+    def solved(*of, **how):
+        starts.append(how["start"])
+        return multinomial(*of, **how)
+
+    monkeypatch.setattr(linear, "multinomial", solved)
+    _, path = search_ridges(table, np.arange(8), "all", folds, ridges=(0.01,)).crossed()
+    starts.clear()
+    again = path.weighted(weight, "all").searched((0.01,))
+    found, _ = again.crossed()
+    assert len(made) == 1
+    searched, crossed = starts[: len(path.numbers)], starts[len(path.numbers) :]
+    for k, start in zip(path.numbers, searched, strict=True):
+        np.testing.assert_array_equal(start, path.reached[k])
+    for k, start in zip(folds.numbers, crossed, strict=True):
+        np.testing.assert_array_equal(start, again.reached[k] if k in path.numbers else path.ended[k])
+    cold = fit_linear(replace(table, weight=weight), np.arange(8), "all", folds, ridges=(0.01,))
+    np.testing.assert_allclose(found.held_out, cold.held_out, atol=0.05)
 
 
 def test_weights_go_to_the_slice_or_to_all_that_lag_behind():

@@ -17,8 +17,8 @@ from onnxtweak.boxes.suppression import Detections, suppressed
 from onnxtweak.boxes.truth import Truth
 from onnxtweak.goal import ResolvedGoal
 from onnxtweak.head import Head
-from onnxtweak.method.fit.candidate import FitCandidate
-from onnxtweak.method.fit.fit import STRENGTHS, Fitted, weakened
+from onnxtweak.method.fit.candidate import FitCandidate, weakened
+from onnxtweak.method.fit.fit import STRENGTHS, Fitted
 from onnxtweak.method.fit.learning import Learning
 from onnxtweak.method.fit.linear import RIDGES, fit_linear
 from onnxtweak.method.fit.several.problem import MarksProblem

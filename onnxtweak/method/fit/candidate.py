@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from onnxtweak.method.large_arrays import by_rows
+from onnxtweak.method.table import Table
 from onnxtweak.patch import Linear, Mlp
 
 # What a larger patch saves beyond a smaller one has to be worth its size: this share of all that it saves.
@@ -77,3 +78,18 @@ class FitCandidate:
     def notes(self) -> tuple[str, ...]:
         """Notes on fitting it."""
         return self._learnt[1]
+
+
+def weakened(candidate: FitCandidate, strength: float, table: Table) -> FitCandidate:
+    """The candidate at part of its strength."""
+    if strength == 1.0:
+        return candidate
+    held_out = by_rows(
+        lambda Z, patched: Z + ((patched - Z) * strength).astype(Z.dtype), table.Z, candidate.held_out
+    )
+    name = f"{candidate.name}, at {strength:.0%} of its strength"
+
+    def learn() -> tuple[Linear | Mlp, tuple[str, ...]]:
+        return candidate.patch.scaled(strength), candidate.notes
+
+    return replace(candidate, name=name, held_out=held_out, learn=learn)

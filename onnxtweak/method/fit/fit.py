@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from onnxtweak.goal import ResolvedGoal
-from onnxtweak.method.fit.candidate import WORTH_HIDDEN, FitCandidate, simplest
+from onnxtweak.method.fit.candidate import WORTH_HIDDEN, FitCandidate, simplest, weakened
 from onnxtweak.method.fit.learning import Learning
 from onnxtweak.method.fit.linear import LinearPath, fit_linear, search_families, search_ridges
 from onnxtweak.method.fit.mlp import fit_mlp
@@ -26,7 +26,7 @@ from onnxtweak.method.table import Table
 from onnxtweak.method.temperature import fit_temperature
 from onnxtweak.method.tuning.bias_control import overall_bias
 from onnxtweak.method.tuning.target_bias import BiasChoice, error_of_mean, set_target_bias, standard_error
-from onnxtweak.patch import DensePatch, Linear, Mlp, bias_patch
+from onnxtweak.patch import DensePatch, bias_patch
 from onnxtweak.settings import FitSettings
 from onnxtweak.types import Progress, silent
 
@@ -95,10 +95,22 @@ def try_all(
     folds: Folds,
     *,
     hidden: int = FitSettings.hidden,
-    always: bool = False,
     progress: Progress = silent,
 ) -> list[FitCandidate]:
-    """Every candidate of unlimited size, cross-validated; the targets play no part yet.
+    """Every candidate of unlimited size, as of `try_on_path`."""
+    return try_on_path(learning, families, folds, hidden=hidden, progress=progress)[0]
+
+
+def try_on_path(
+    learning: Learning,
+    families: Mapping[str, np.ndarray],
+    folds: Folds,
+    *,
+    hidden: int,
+    always: bool = False,
+    progress: Progress = silent,
+) -> tuple[list[FitCandidate], LinearPath | None]:
+    """Every candidate, cross-validated, and the best family's path, calibrated; the targets play no part yet.
 
     families : name to columns of the table, from few to many. hidden : units of the MLP that is tried on the
     best family; 0: linear patches only. always : as of `fit_mlp`.
@@ -108,13 +120,15 @@ def try_all(
     progress.start("fit", len(families) + 1 + trainings, "fits")
     tried = [fit_linear(learning.table, np.empty(0, np.int64), ALL_BIASES, folds)]
     progress.advance(1)
+    best = None
     if families:
-        best, losses = _best_path(learning, families, folds, progress)
-        tried.append(best.candidate(losses))
+        path, losses = _best_path(learning, families, folds, progress)
+        linear, best = path.crossed(losses)
+        tried.append(linear)
         if hidden:
-            tried += fit_mlp(best, tried[-1], hidden=hidden, always=always, progress=progress)
+            tried += fit_mlp(best, linear, hidden=hidden, always=always, progress=progress)
     progress.finish()
-    return [candidate.warmed(temperature).of_first(len(folds.number)) for candidate in tried]
+    return [candidate.warmed(temperature).of_first(len(folds.number)) for candidate in tried], best
 
 
 def _best_path(
@@ -183,7 +197,7 @@ def settle(
         best, choice = settling.within_limits(settling.simplest(patches))
         notes += best.notes
         learnt = settling.learnt(best, biases)
-        if learnt and choice.holds and settling.ahead(choice, fallback):
+        if learnt and choice.holds and settling.ahead(choice, fallback, settling.sharper(best, biases)):
             notes.append(f"chosen: {best.name}")
             return Fitted("fit", best, choice.bias, fallback.bias, choice, tuple(notes))
         if learnt and not choice.holds:
@@ -250,7 +264,7 @@ class Settling:
         choice = replace(choice, bias=choice.bias + bias)
         if self.goal.all_are_targets(self.table.labels):
             return choice
-        return choice if choice.holds and self._ahead(choice.right, control.right) else control
+        return choice if choice.holds and self.ahead(choice, control) else control
 
     def simplest(self, candidates: Sequence[FitCandidate]) -> FitCandidate:
         """The simplest of those, from simple to complex, whose log-loss is about the lowest."""
@@ -289,17 +303,22 @@ class Settling:
             return True
         return bool(losses.mean() < self._losses(self._judged(biases)).mean())
 
-    def ahead(self, choice: BiasChoice, fallback: BiasChoice) -> bool:
-        """Are more target samples right than under biases alone?"""
-        right = fallback.right if fallback.holds else self.was
-        return self._ahead(choice.right, right)
+    def sharper(self, candidate: FitCandidate, biases: FitCandidate | None) -> bool:
+        """Is its log-loss surely lower than with biases alone, too?"""
+        alone = self.base_losses
+        if biases is not None and self.learnt(biases):
+            alone = self._losses(self._judged(biases))
+        saved = alone - self._losses(self._judged(candidate))
+        return bool(saved.mean() > _SURE * error_of_mean(saved, self.groups))
 
-    def _ahead(self, right: np.ndarray, other: np.ndarray) -> bool:
+    def ahead(self, choice: BiasChoice, fallback: BiasChoice, sharper: bool = False) -> bool:
+        """Are more target samples right than under biases alone? sharper : decides between equal numbers."""
+        right, other = choice.right, fallback.right if fallback.holds else self.was
         # The log-loss is the sharper test: the target samples, which are few, have no more than a veto. Where
         # they do not surely do worse, all samples decide; one sample makes nothing sure.
         own = self.of_target
         fewer = int(other[own].sum()) - int(right[own].sum())
-        if fewer < 0:
+        if fewer < 0 or (fewer == 0 and sharper):
             return True
         sure = self.margin * self.error(other[own], right[own], own) * np.count_nonzero(own)
         return bool(fewer <= 1 + sure) and self._surely(other, right)
@@ -330,18 +349,3 @@ def _too_small(table: Table, goal: ResolvedGoal, budget: Budget, judged: np.ndar
         f"a budget of {budget} does not cover a bias for each of {len(goal)} targets: the answer is the base"
     )
     return Fitted("base", None, np.zeros(table.Z.shape[1]), found.control, found.choice, (note,))
-
-
-def weakened(candidate: FitCandidate, strength: float, table: Table) -> FitCandidate:
-    """The candidate at part of its strength."""
-    if strength == 1.0:
-        return candidate
-    held_out = by_rows(
-        lambda Z, patched: Z + ((patched - Z) * strength).astype(Z.dtype), table.Z, candidate.held_out
-    )
-    name = f"{candidate.name}, at {strength:.0%} of its strength"
-
-    def learn() -> tuple[Linear | Mlp, tuple[str, ...]]:
-        return candidate.patch.scaled(strength), candidate.notes
-
-    return replace(candidate, name=name, held_out=held_out, learn=learn)

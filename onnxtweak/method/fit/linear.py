@@ -37,6 +37,8 @@ _ENOUGH = 2000
 _LEFT = 5e-5
 # Folds or trainings at a time: each copies its part of the table.
 AT_ONCE = 2
+# Losses before any ridge is tried.
+_UNKNOWN = np.array([np.inf])
 
 
 def fit_linear(
@@ -60,10 +62,7 @@ def search_ridges(
     ridges: Sequence[float] = RIDGES,
 ) -> LinearPath:
     """The best ridge for some columns, from strong to weak until the held-out log-loss no longer falls."""
-    path = LinearPath.of(table, columns, name, folds)
-    ridges = ridges if len(columns) else ridges[-1:]
-    name, kept = path.named(f"ridges {ridges}"), folds.kept
-    return path.at(kept(name, lambda: _searched(path, ridges, kept.steps(name))))
+    return LinearPath.of(table, columns, name, folds).searched(ridges if len(columns) else ridges[-1:])
 
 
 @dataclass(frozen=True)
@@ -99,12 +98,16 @@ class _Search:
 
 
 def _searched(path: LinearPath, ridges: Sequence[float], steps: Steps) -> dict[str, np.ndarray]:
-    """The best of some ridges, as `LinearPath.at` takes it. steps : where the state is after each."""
+    """The best of some ridges, as `LinearPath.at` takes it. Begins where the path is.
+
+    steps : where the state is after each.
+    """
     table, coarse, counted = path.table, path.folds.coarse, path.counted
     path = replace(path, design=path.design.remembering())
     base, state = float(path.losses_of_base.mean()), steps.known()
-    search = _Search(path) if state is None else _Search.of_arrays(state, path)
-    best, since, known = search.best, search.since, search.reached
+    search = _Search(replace(path, losses=_UNKNOWN)) if state is None else _Search.of_arrays(state, path)
+    best, since = search.best, search.since
+    known: Mapping[int, np.ndarray] | Mapping[int, Solution] = search.reached or path.reached
     for number, ridge in enumerate(ridges[search.tried :], start=search.tried + 1):
         path = replace(path, ridge=ridge)
         logits, start = copied(table.Z), dict[int, Solution]()
@@ -124,7 +127,7 @@ def _searched(path: LinearPath, ridges: Sequence[float], steps: Steps) -> dict[s
             break
         if since == _PATIENCE:
             break
-        steps.add(_Search(best, number, since, known).arrays)
+        steps.add(_Search(best, number, since, start).arrays)
     return best.arrays
 
 
@@ -148,7 +151,8 @@ class LinearPath:
     """A family of columns, standardised once for all ridges and folds, at one ridge.
 
     columns (K,) int64 : of the table. losses (n,) : log-loss of the samples that ridges are compared on.
-    reached : `Solution.axes` by fold of those. chunked : of a very large table, what is solved.
+    reached : `Solution.axes` by fold of those; ended : by fold of all, where a candidate's have ended.
+    chunked : of a very large table, what is solved.
     """
 
     name: str
@@ -157,8 +161,9 @@ class LinearPath:
     folds: Folds
     design: Design
     ridge: float = RIDGES[0]
-    losses: np.ndarray = field(default_factory=lambda: np.array([np.inf]))
-    reached: Mapping[int, np.ndarray] = field(default_factory=dict)
+    losses: np.ndarray = field(default_factory=lambda: _UNKNOWN)
+    reached: dict[int, np.ndarray] = field(default_factory=dict)
+    ended: dict[int, np.ndarray] = field(default_factory=dict)
     chunked: ChunkedProblem | None = None
 
     @classmethod
@@ -171,6 +176,15 @@ class LinearPath:
             return path
         held = ChunkedProblem.of(path.design, table.Z, table.truth, path._free, chunks)
         return replace(path, chunked=held)
+
+    def searched(self, ridges: Sequence[float]) -> LinearPath:
+        """The path at the best of some ridges, from strong to weak until the loss no longer falls."""
+        name, kept = self.named(f"ridges {ridges}"), self.folds.kept
+        return self.at(kept(name, lambda: _searched(self, ridges, kept.steps(name))))
+
+    def weighted(self, weight: np.ndarray, name: str) -> LinearPath:
+        """The same columns and samples, which count (N,) float64 each; it begins where this one has ended."""
+        return replace(self, name=name, table=replace(self.table, weight=weight))
 
     def at(self, found: Mapping[str, np.ndarray]) -> LinearPath:
         """The path at what `arrays` gave."""
@@ -226,9 +240,13 @@ class LinearPath:
 
     def candidate(self, losses: Mapping[str, float] = MappingProxyType({})) -> FitCandidate:
         """The patch, with every sample held out once. losses : of the families that it was chosen from."""
+        return self.crossed(losses)[0]
+
+    def crossed(self, losses: Mapping[str, float] = MappingProxyType({})) -> tuple[FitCandidate, LinearPath]:
+        """The candidate, and the path whose folds begin where the candidate's have ended."""
         table, folds = self.table, self.folds
-        start = self.reached if np.array_equal(folds.number, folds.coarse.number) else {}
-        logits, middle = copied(table.Z), np.zeros(())
+        start = self.ended | (self.reached if np.array_equal(folds.number, folds.coarse.number) else {})
+        logits, ended = copied(table.Z), dict[int, np.ndarray]()
 
         def held_out(k: int) -> Arrays:
             def solved() -> dict[str, np.ndarray]:
@@ -239,12 +257,12 @@ class LinearPath:
 
         for k, fold in self._each(held_out, folds.numbers):
             self.hold_out(logits, folds.held_out(k), fold["scores"])
-            middle = middle + fold["axes"] / len(folds.numbers)
+            ended[k] = fold["axes"]
         loss = float(_losses(table, logits, folds.judged).mean())
 
         def learn() -> tuple[Linear, tuple[str, ...]]:
             def solved() -> dict[str, np.ndarray]:
-                found = self._solved(middle)
+                found = self._solved(np.mean(list(ended.values()), axis=0))
                 patch = on_all_classes(found, self._free, table.Z.shape[1])
                 return {**patch.arrays, "note": np.array(found.note)}
 
@@ -254,7 +272,8 @@ class LinearPath:
 
         behind = (pair for pair in losses.items() if pair[0] != self.described)
         others = tuple(f"{name}: held-out log-loss {loss - self.loss:+.4f}" for name, loss in behind)
-        return FitCandidate(self.described, self.columns, logits, loss, learn, others)
+        found = FitCandidate(self.described, self.columns, logits, loss, learn, others)
+        return found, replace(self, ended=ended)
 
     def solutions(
         self, folds: Folds, numbers: Iterable[int], start: Mapping[int, np.ndarray] | Mapping[int, Solution]

@@ -8,8 +8,8 @@ from statistics import NormalDist
 import numpy as np
 
 from onnxtweak.goal import ResolvedGoal
-from onnxtweak.method.fit.candidate import FitCandidate
-from onnxtweak.method.fit.fit import STRENGTHS, weakened
+from onnxtweak.method.fit.candidate import FitCandidate, weakened
+from onnxtweak.method.fit.fit import STRENGTHS
 from onnxtweak.method.fit.weighted import GoalJudge, Judged
 from onnxtweak.method.folds import Folds
 from onnxtweak.method.table import Table

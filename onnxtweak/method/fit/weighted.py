@@ -10,15 +10,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from onnxtweak.goal import ResolvedGoal
 from onnxtweak.method.fit.candidate import FitCandidate
-from onnxtweak.method.fit.fit import ALL_BIASES, Fitted, Settling, try_all
+from onnxtweak.method.fit.fit import ALL_BIASES, Fitted, Settling, try_on_path
 from onnxtweak.method.fit.learning import Learning
-from onnxtweak.method.fit.linear import RIDGES, search_ridges
+from onnxtweak.method.fit.linear import RIDGES, LinearPath
 from onnxtweak.method.fit.mlp import averaged
 from onnxtweak.method.folds import Folds
 from onnxtweak.method.table import Table
@@ -97,12 +97,15 @@ def fit_weighted(
 
     The rest as of `fit_all`.
     """
-    tried = try_all(learning, families, folds, hidden=settings.hidden, always=True, progress=progress)
+    tried, path = try_on_path(
+        learning, families, folds, hidden=settings.hidden, always=True, progress=progress
+    )
     shifts, plain = tried[0], [candidate for candidate in tried if candidate.name != ALL_BIASES]
     plain = plain if judge.told_something(plain, shifts) else []
     control, notes = judge.biases(), []
     best: Judged | None = None
-    for candidate in [*plain, *_weighted(learning, judge, folds, plain, progress)]:
+    weighted = _weighted(learning, judge, folds, plain, path, progress) if plain and path else []
+    for candidate in [*plain, *weighted]:
         found = judge.judged_at_best(candidate)
         assert found.candidate is not None  # it is one
         notes.append(f"{found.candidate.name}: {judge.said(found)}")
@@ -122,28 +125,30 @@ def fit_weighted(
 
 
 def _weighted(
-    learning: Learning, judge: GoalJudge, folds: Folds, plain: Sequence[FitCandidate], progress: Progress
+    learning: Learning,
+    judge: GoalJudge,
+    folds: Folds,
+    plain: Sequence[FitCandidate],
+    path: LinearPath,
+    progress: Progress,
 ) -> list[FitCandidate]:
-    """Linear patches on the best family of neurons, what needs it weighted ever more. plain : unweighted."""
-    columns = plain[0].columns if plain else np.empty(0, np.int64)
-    cool, temperature = learning.cooled(folds)
-    cooled, of_rows = cool.rows(folds)
-    need = judge.need(cooled)
-    if not len(columns) or not np.ptp(need):
+    """Linear patches on the best family of neurons, what needs it weighted ever more.
+
+    plain : unweighted, path : of the linear one of them.
+    """
+    need = judge.need(path.table)
+    if not np.ptp(need):
         return []
+    temperature, counted, family = learning.cooled(folds)[1], path.table.weight, path.name
     found: list[FitCandidate] = []
-    ridges: Sequence[float] = RIDGES
     progress.start("weigh the samples", len(WEIGHTS), "fits")
     for weight in WEIGHTS:
-        counts = weight**need * (1.0 if cooled.weight is None else cooled.weight)
-        rows = replace(cooled, weight=counts)
-        family = plain[0].name.rpartition(", ridge")[0] or plain[0].name
-        path = search_ridges(
-            rows, columns, f"{family}, {judge.what} weighted {weight:g}", of_rows, ridges=ridges
-        )
-        found.append(path.candidate().warmed(temperature).of_first(len(folds.number)))
+        counts = weight**need * (1.0 if counted is None else counted)
         place = RIDGES.index(path.ridge)  # the next weight's best is not far from it
-        ridges = RIDGES[max(place - _NEAR, 0) : place + _NEAR + 1]
+        near = RIDGES[max(place - _NEAR, 0) : place + _NEAR + 1]
+        path = path.weighted(counts, f"{family}, {judge.what} weighted {weight:g}").searched(near)
+        candidate, path = path.crossed()
+        found.append(candidate.warmed(temperature).of_first(len(folds.number)))
         progress.advance(1)
     progress.finish()
     # The hidden layer knows more of all samples, the weighted patch more of those that need it.

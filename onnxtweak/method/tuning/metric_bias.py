@@ -45,15 +45,21 @@ class TunedBias:
 
 
 def metric_bias(
-    Z: np.ndarray, labels: np.ndarray, metric: ConfusionMetric, head: Head, share: float = 1.0
+    Z: np.ndarray,
+    labels: np.ndarray,
+    metric: ConfusionMetric,
+    head: Head,
+    share: float = 1.0,
+    begin: np.ndarray | None = None,
 ) -> np.ndarray:
     """Biases (C,) float64 with the best metric. Z (N, C); labels (N,) int64.
 
     Each is exact while the others stay as they are; the classes take turns until none gains. share : of the
-    metric in what is sought, beside the accuracy.
+    metric in what is sought, beside the accuracy. begin (C,) : biases for nearly the same; None: none.
     """
-    leaders, classes = _Leaders(Z, head), Z.shape[1]
-    bias = np.zeros(classes)
+    classes = Z.shape[1]
+    bias = np.zeros(classes) if begin is None else begin.copy()
+    leaders = _Leaders(Z + bias, head)
     movable = range(classes) if classes > 2 else [1]
     turns, settled = _TURNS if Z.size <= _MANY else _FEW_TURNS, 0
     for j in islice(cycle(movable), turns * len(movable)):
@@ -153,18 +159,23 @@ def tune(
         """shifts (N, C) : the biases of each sample, set without it."""
         held_out = Z + shifts.astype(Z.dtype)
         predicted = goal.head.predict(held_out)
-        # On new samples the biases would not do better than on those that they were set on.
-        holds = limits.hold(predicted) and limits.hold(goal.head.predict_biased(Z, bias))
+        holds = limits.hold(predicted)
         return TunedBias(bias, held_out, metric.sign * metric.smooth(credit, predicted), holds)
 
-    best = judged(nothing, np.zeros_like(Z))
-    for share in _SHARES:
-        bias = metric_bias(Z, labels, metric, goal.head, share)
+    best, folds = judged(nothing, np.zeros_like(Z)), np.unique(fold)
+    bias, of_fold = nothing, [nothing for _ in folds]
+    for share in _SHARES:  # each from the biases for the last one, on the same samples
+        bias = metric_bias(Z, labels, metric, goal.head, share, bias)
+        # On new samples the biases would not do better than on those that they were set on.
+        held = [s for s in _STRENGTHS if limits.hold(goal.head.predict_biased(Z, bias * s))]
+        if not held:
+            continue
         shifts = np.zeros_like(Z)
-        for k in np.unique(fold):
+        for place, k in enumerate(folds):
             rest = fold != k
-            shifts[~rest] = metric_bias(Z[rest], labels[rest], metric, goal.head, share)
-        for strength in _STRENGTHS:
+            of_fold[place] = metric_bias(Z[rest], labels[rest], metric, goal.head, share, of_fold[place])
+            shifts[~rest] = of_fold[place]
+        for strength in held:
             found = judged(bias * strength, shifts * strength)
             if (found.holds, found.rating) > (best.holds, best.rating):
                 best = found
