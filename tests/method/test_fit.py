@@ -13,7 +13,7 @@ from onnxtweak.method.fit import mlp, trainings
 from onnxtweak.method.fit.candidate import WORTH_HIDDEN, WORTH_READING, FitCandidate, simplest
 from onnxtweak.method.fit.fit import Settling, fit_all, settle, try_all
 from onnxtweak.method.fit.learning import Learning
-from onnxtweak.method.fit.linear import fit_linear, search_ridges
+from onnxtweak.method.fit.linear import TOGETHER, fit_linear, search_families, search_ridges
 from onnxtweak.method.fit.small import fit_small, pursue, shrink
 from onnxtweak.method.folds import Folds, fold_numbers, folds_for
 from onnxtweak.method.softmax import log_loss, log_losses
@@ -21,6 +21,7 @@ from onnxtweak.method.solvers.multinomial import multinomial
 from onnxtweak.method.table import Table
 from onnxtweak.patch import Linear
 from onnxtweak.settings import FitSettings
+from onnxtweak.types import silent
 from tests.support.learning import learning
 
 SETTINGS = FitSettings(margin=1.0)
@@ -355,6 +356,17 @@ def test_of_families_that_do_as_well_the_smallest_is_chosen():
     families = {"telling": np.arange(5), "telling and noise": np.arange(25)}
     found = fit_all(learning(fit), families, ResolvedGoal(TARGETS), LINEAR)
     assert found.candidate.name.startswith("telling, ridge")
+
+
+def test_columns_of_all_families_are_tried_together_where_the_first_do_not_suffice():
+    fit = tables(1500)
+    families = {"some": np.arange(1), "one": np.arange(3), "other": np.array([0, 3, 4, 5])}
+    paths = search_families(fit, families, Folds.of(fit.labels, None, 0), silent)
+    assert paths[0].name == TOGETHER and paths[0].columns.tolist() == list(range(6))
+    assert paths[0].loss < min(path.loss for path in paths[1][:3])
+    enough = {"telling": np.arange(5), "noise": np.append(0, np.arange(6, 9)), "more": np.arange(6, 12)}
+    best, tried = search_families(fit, enough, Folds.of(fit.labels, None, 0), silent)
+    assert best.name == "telling" and len(tried) == 3
 
 
 def test_a_class_that_is_held_out_whole_does_not_spoil_the_held_out_loss():

@@ -37,6 +37,8 @@ _ENOUGH = 2000
 _LEFT = 5e-5
 # Folds or trainings at a time: each copies its part of the table.
 AT_ONCE = 2
+# The name of the columns of all families.
+TOGETHER = "all columns together"
 # Losses before any ridge is tried.
 _UNKNOWN = np.array([np.inf])
 
@@ -136,14 +138,20 @@ def search_families(
 ) -> tuple[LinearPath, list[LinearPath]]:
     """The smallest family that does about as well as any, and all of them, each at its best ridge.
 
-    families : name to columns of the table, from few to many; at least one.
+    families : name to columns of the table, from few to many; at least one. Where that is not the first, and
+    no family has the columns of all, these are tried together, and taken where they lower the loss.
     """
     paths = []
     for name, columns in families.items():
         paths.append(search_ridges(table, columns, name, folds))
         progress.advance(1)
     losses = [path.losses for path in paths]
-    return paths[simplest(losses, paths[0].losses_of_base, WORTH_READING)], paths
+    best = paths[simplest(losses, paths[0].losses_of_base, WORTH_READING)]
+    every = np.unique(np.concatenate(list(families.values())))
+    if best is not paths[0] and len(every) > max(map(len, families.values())):
+        paths.append(search_ridges(table, every, TOGETHER, folds))
+        best = paths[-1] if paths[-1].loss < best.loss else best
+    return best, paths
 
 
 @dataclass(frozen=True, eq=False)
