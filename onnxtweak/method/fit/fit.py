@@ -110,7 +110,7 @@ def try_on_path(
     always: bool = False,
     progress: Progress = silent,
 ) -> tuple[list[FitCandidate], LinearPath | None]:
-    """Every candidate, cross-validated, and the best family's path, calibrated; the targets play no part yet.
+    """Every candidate, cross-validated, and the best family's path, calibrated; targets play no part yet.
 
     families : name to columns of the table, from few to many. hidden : units of the MLP that is tried on the
     best family; 0: linear patches only. always : as of `fit_mlp`.
@@ -120,15 +120,15 @@ def try_on_path(
     progress.start("fit", len(families) + 1 + trainings, "fits")
     tried = [fit_linear(learning.table, np.empty(0, np.int64), ALL_BIASES, folds)]
     progress.advance(1)
-    best = None
+    path = None
     if families:
-        path, losses = _best_path(learning, families, folds, progress)
-        linear, best = path.crossed(losses)
+        best, losses = _best_path(learning, families, folds, progress)
+        linear, path = best.crossed(losses)
         tried.append(linear)
         if hidden:
-            tried += fit_mlp(best, linear, hidden=hidden, always=always, progress=progress)
+            tried += fit_mlp(path, linear, hidden=hidden, always=always, progress=progress)
     progress.finish()
-    return [candidate.warmed(temperature).of_first(len(folds.number)) for candidate in tried], best
+    return [candidate.warmed(temperature).of_first(len(folds.number)) for candidate in tried], path
 
 
 def _best_path(
@@ -305,17 +305,16 @@ class Settling:
 
     def sharper(self, candidate: FitCandidate, biases: FitCandidate | None) -> bool:
         """Is its log-loss surely lower than with biases alone, too?"""
-        alone = self.base_losses
-        if biases is not None and self.learnt(biases):
-            alone = self._losses(self._judged(biases))
+        better = biases is not None and self.learnt(biases)
+        alone = self._losses(self._judged(biases)) if biases and better else self.base_losses
         saved = alone - self._losses(self._judged(candidate))
         return bool(saved.mean() > _SURE * error_of_mean(saved, self.groups))
 
     def ahead(self, choice: BiasChoice, fallback: BiasChoice, sharper: bool = False) -> bool:
         """Are more target samples right than under biases alone? sharper : decides between equal numbers."""
         right, other = choice.right, fallback.right if fallback.holds else self.was
-        # The log-loss is the sharper test: the target samples, which are few, have no more than a veto. Where
-        # they do not surely do worse, all samples decide; one sample makes nothing sure.
+        # The log-loss is the sharper test: the target samples, which are few, have a veto only. Where they do
+        # not surely do worse, all samples decide; one sample makes nothing sure.
         own = self.of_target
         fewer = int(other[own].sum()) - int(right[own].sum())
         if fewer < 0 or (fewer == 0 and sharper):

@@ -100,10 +100,7 @@ class _Search:
 
 
 def _searched(path: LinearPath, ridges: Sequence[float], steps: Steps) -> dict[str, np.ndarray]:
-    """The best of some ridges, as `LinearPath.at` takes it. Begins where the path is.
-
-    steps : where the state is after each.
-    """
+    """The best of some ridges, as `LinearPath.at` takes it, from where the path is. steps : each state."""
     table, coarse, counted = path.table, path.folds.coarse, path.counted
     path = replace(path, design=path.design.remembering())
     base, state = float(path.losses_of_base.mean()), steps.known()
