@@ -107,9 +107,9 @@ def test_units_may_read_an_input_of_real_numbers(made, tmp_path, monkeypatch):
     folder, others, labels = made
     asked = []
 
-    def all_columns(must, guarded, temperature, imitated, widths, least):
+    def all_columns(must, guarded, temperature, imitated, widths, least, kept):
         asked.append(widths)
-        return teach(must, guarded, temperature, imitated, widths[-1:], HeldOut(0.0, 1.0))
+        return teach(must, guarded, temperature, imitated, widths[-1:], HeldOut(0.0, 1.0), kept)
 
     monkeypatch.setattr("onnxtweak.stages.lists.make_right.teach", all_columns)
     found = fit(folder, tmp_path / "out.onnx")
