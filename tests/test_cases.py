@@ -322,7 +322,7 @@ def rows_are_probabilities(call: Call, name: str) -> None:
 def test_what_is_no_plain_classifier(played):
     sections = played("15")
     kinds = {
-        "segmentation_dynamic": ("positions", "there is a label per sample"),
+        "segmentation_dynamic": ("positions, classes on axis 1", "there is a label per sample"),
         "embedding_normalised": ("embedding", "looks like an embedding"),
         "regression": ("one number", "looks like a regression"),
         "age_as_expectation": ("one number", "looks like a regression"),

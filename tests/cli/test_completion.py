@@ -65,7 +65,7 @@ def test_targets_come_from_names_or_folders(monkeypatch, capsys, model, tmp_path
 def test_what_is_no_model_offers_selectors_only(monkeypatch, capsys, tmp_path, data):
     (tmp_path / "m.onnx").write_bytes(data)
     offered = asked(monkeypatch, capsys, f"{PROGRAM} join {tmp_path / 'm.onnx'} --taps ")
-    assert offered == ["activations", "stages", "blocks", "penultimate"]
+    assert offered == ["activations", "stages", "blocks", "penultimate", "front"]
 
 
 def test_names_that_break_the_protocol_are_left_out():

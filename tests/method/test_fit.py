@@ -407,6 +407,13 @@ def test_of_equal_numbers_of_target_samples_the_lower_log_loss_decides():
     assert answers == ["fit", "bias"]
 
 
+def test_a_patch_that_is_only_surer_of_what_the_base_gets_right_is_none():
+    labels = np.arange(600) % 3
+    table = Table(np.zeros((600, 0), np.float32), (2 * np.eye(3)[labels]).astype(np.float32), labels)
+    surer = FitCandidate("patch", np.arange(0), 2 * table.Z, 0.1, nothing)
+    assert settle(table, [surer], ResolvedGoal(TARGETS)).kind == "base"
+
+
 def nothing():
     return Linear(np.zeros((0, 3)), np.zeros(3)), ()
 

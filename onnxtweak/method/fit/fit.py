@@ -311,16 +311,16 @@ class Settling:
         return bool(saved.mean() > _SURE * error_of_mean(saved, self.groups))
 
     def ahead(self, choice: BiasChoice, fallback: BiasChoice, sharper: bool = False) -> bool:
-        """Are more target samples right than under biases alone? sharper : decides between equal numbers."""
+        """Are more target samples right than under biases alone? sharper : decides if equally many."""
         right, other = choice.right, fallback.right if fallback.holds else self.was
         # The log-loss is the sharper test: the target samples, which are few, have a veto only. Where they do
         # not surely do worse, all samples decide; one sample makes nothing sure.
         own = self.of_target
-        fewer = int(other[own].sum()) - int(right[own].sum())
-        if fewer < 0 or (fewer == 0 and sharper):
+        before, under_bias, now = (int(one[own].sum()) for one in (self.was, other, right))
+        if now > under_bias or (now == under_bias > before and sharper):
             return True
         sure = self.margin * self.error(other[own], right[own], own) * np.count_nonzero(own)
-        return bool(fewer <= 1 + sure) and self._surely(other, right)
+        return bool(under_bias - now <= 1 + sure) and self._surely(other, right)
 
     def gains(self, choice: BiasChoice) -> bool:
         """Are surely more target samples right than under the base?"""
