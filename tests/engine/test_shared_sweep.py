@@ -147,8 +147,14 @@ def same(one, other):
 def threads(count):
     """A scheduler whose workers are threads of this process: a change to what a call is given would show."""
     distributed = pytest.importorskip("distributed", reason="the extra `dask` is not installed")
-    options = {"processes": False, "threads_per_worker": 1, "dashboard_address": None, "protocol": "tcp://"}
-    with distributed.LocalCluster(n_workers=count, **options) as cluster:
+    with distributed.LocalCluster(
+        n_workers=count,
+        processes=False,
+        threads_per_worker=1,
+        protocol="tcp://",
+        dashboard_address=None,
+        scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
+    ) as cluster:
         yield cluster.scheduler_address
 
 
