@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from onnxtweak.engine.workers.processes import Crew
 from onnxtweak.model.edit.positions.position_nodes import ROWS
 from onnxtweak.settings import EngineSettings
 from onnxtweak.theta.backend import Backend, host_buffer
-from onnxtweak.types import Neurons, Progress, Tap
+from onnxtweak.types import Neurons, Progress, Tap, silent
 
 
 @dataclass
@@ -61,6 +61,11 @@ class Engine:
         backend = self.backend
         room, used = backend.gpu_learning_bytes, self.stats.learnt
         return LearningDevice(backend.xp, room, backend.where, crew=self.crew, used=used)
+
+    @property
+    def unrecorded(self) -> Engine:
+        """The engine, without progress and with statistics of its own."""
+        return replace(self, progress=silent, stats=RunStats())
 
     @contextmanager
     def passing(self, what: str, samples: int, session: Session, begin: float) -> Iterator[None]:

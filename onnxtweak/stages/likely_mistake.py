@@ -14,7 +14,6 @@ from onnxtweak.data.dataset import Dataset
 from onnxtweak.data.open_data import prepared_otherwise
 from onnxtweak.data.preprocess.values import SMALLEST_IMAGE
 from onnxtweak.data.splits import View
-from onnxtweak.engine.passes import RunStats
 from onnxtweak.engine.shared.logits import logits_pass
 from onnxtweak.errors import InputError
 from onnxtweak.method.chance import mean_recall, renumbered
@@ -23,7 +22,6 @@ from onnxtweak.recipe.values import key_of
 from onnxtweak.settings import Color, Layout, Preprocess
 from onnxtweak.stages.open_job import Job
 from onnxtweak.stages.preprocess_record import AS_THEY_ARE, as_options, recorded_preprocess
-from onnxtweak.types import silent
 
 TRIED = 512  # samples of the base, and of what helps
 # Samples of every other way to prepare them: of a base that only guesses, and of one that is merely weak.
@@ -157,7 +155,7 @@ def predictions(job: Job, view: View) -> np.ndarray:
 
 def few_logits(job: Job, view: View) -> np.ndarray:
     """The base's logits (n, C) of a few samples: no pass that the statistics or a user sees."""
-    return logits_pass(job.subject, view, replace(job.engine, progress=silent, stats=RunStats()), "try")
+    return logits_pass(job.subject, view, job.engine.unrecorded, "try")
 
 
 def _shifted(labels: np.ndarray, predicted: np.ndarray, enough: float) -> Mistake | None:

@@ -18,7 +18,7 @@ import numpy as np
 from onnxtweak.data.splits import View
 from onnxtweak.engine.machine.gpu import gpu_numbers
 from onnxtweak.engine.machine.memory_plan import Block
-from onnxtweak.engine.passes import Captured, Engine, Folding, RunStats, capture, plan_of
+from onnxtweak.engine.passes import Captured, Folding, capture, plan_of
 from onnxtweak.engine.scoring.scoring import from_model, theta_blocks
 from onnxtweak.engine.scoring.sweep import ScoringTask, fold, new_sweep, taps_of
 from onnxtweak.goal import every_class
@@ -31,7 +31,7 @@ from onnxtweak.stages.choose_neurons import tap_groups
 from onnxtweak.stages.open_job import Job
 from onnxtweak.stages.score import scores_cached
 from onnxtweak.theta.state import bytes_per_neuron
-from onnxtweak.types import Neurons, Tap, silent
+from onnxtweak.types import Neurons, Tap
 
 Settings = TypeVar("Settings")
 
@@ -87,7 +87,7 @@ class Planner:
         if chosen is None:
             chosen = view.classes[:targets]
             chosen = np.resize(chosen, targets) if len(chosen) < targets else chosen
-        engine = _unrecorded(job.engine)
+        engine = job.engine.unrecorded
         read = from_model(job.subject, view, engine, job.taps)
         task = ScoringTask(view.labels, np.sort(chosen).astype(np.int64), theta, head=job.head)
 
@@ -106,7 +106,7 @@ class Planner:
             return total
         present, bias = view.classes, np.zeros(job.subject.classes)
         self.logits("base", view)
-        engine = _unrecorded(job.engine)
+        engine = job.engine.unrecorded
 
         def screened(block: Block) -> float:
             batches = partial(capture, job.subject, view, engine, "plan", taps_of(block))
@@ -183,7 +183,7 @@ class Planner:
         """Seconds per sample of inference, without hidden values or with so many neurons."""
         neurons = min(neurons, self.job.neurons)
         if neurons not in self._measured:
-            job, engine = self.job, _unrecorded(self.job.engine)
+            job, engine = self.job, self.job.engine.unrecorded
             chosen = _spread(job.taps, neurons) if neurons else None
             batches = partial(capture, job.subject, job.splits.fit, engine, "plan", neurons=chosen)
             self._measured[neurons] = _seconds_per_sample(batches, lambda batch: [V.copy() for V in batch.V])
@@ -245,11 +245,6 @@ def _spread(taps: Sequence[Tap], count: int) -> Neurons:
     """So many neurons, evenly over all taps."""
     neurons = all_neurons(taps)
     return take(neurons, np.unique(np.linspace(0, len(neurons) - 1, count).astype(np.int64)))
-
-
-def _unrecorded(engine: Engine) -> Engine:
-    """The engine, without progress and with statistics of its own."""
-    return replace(engine, progress=silent, stats=RunStats())
 
 
 def _seconds_per_sample(

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from onnxtweak.engine.passes import RunStats
 from onnxtweak.method.compare.comparison import CURVE, MethodResult
 from onnxtweak.method.compare.inputs import CompareInputs
 from onnxtweak.method.join import prefix_sums
@@ -25,7 +24,6 @@ from onnxtweak.method.tuning.target_bias import set_target_bias
 from onnxtweak.metric.several import f1_of
 from onnxtweak.patch import Linear
 from onnxtweak.settings import RetrainSettings
-from onnxtweak.types import silent
 
 # Neurons per target that pursuit may end with; validation chooses among them.
 PURSUED = (1, 2, 5, 10, 20, 50, 100)
@@ -90,7 +88,7 @@ def try_schedule(inputs: CompareInputs) -> MethodResult:
     columns = np.unique(np.concatenate(inputs.joined))
     names = tuple(map(str, range(inputs.classes)))
     pool = NeuronPool(inputs.fit.columns(columns), inputs.validation.columns(columns), inputs.goal, names)
-    engine = replace(inputs.engine, progress=silent, stats=RunStats())
+    engine = inputs.engine.unrecorded
     stages = narrowing(len(inputs.goal))
     synapses, _ = run_schedule(parse_schedule(stages), pool, inputs.join, RetrainSettings(), engine)
     targets = sorted(synapses.column)

@@ -5,20 +5,18 @@ Asked of a few pictures: what is shown at their labelled boxes and, by chance, a
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from onnxtweak.boxes.answers import answers, found
 from onnxtweak.data.splits import View
 from onnxtweak.engine.answer.shown_boxes import numbers_of, shown_anchors
-from onnxtweak.engine.passes import RunStats
 from onnxtweak.method.chance import standing, tells_apart
 from onnxtweak.quantities import number_of
 from onnxtweak.stages.likely_mistake import Doubt, numbered_otherwise
 from onnxtweak.stages.objects.preparations import preparation_that_finds
 from onnxtweak.stages.open_job import Job
-from onnxtweak.types import silent
 
 _TRIED = 128  # pictures with objects
 _ENOUGH = 20  # boxes, to tell anything
@@ -100,10 +98,9 @@ def _at_boxes(job: Job, view: View, samples: np.ndarray) -> _AtBoxes:
     """Of some samples (n,), ascending, which all have objects."""
     objects, means = view.dataset.objects, numbers_of(job.subject)
     assert objects is not None
-    quiet = replace(job.engine, progress=silent, stats=RunStats())
     parts = []
     following = dict(zip(samples.tolist(), np.roll(samples, -1).tolist(), strict=True))
-    for one in shown_anchors(job.subject, view.dataset, samples, quiet, "try"):
+    for one in shown_anchors(job.subject, view.dataset, samples, job.engine.unrecorded, "try"):
         boxes = one.boxes(means)
         number, truth = objects.within(one.sample)
         _, other = objects.within(following[one.sample])

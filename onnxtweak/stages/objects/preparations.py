@@ -12,7 +12,6 @@ from onnxtweak.data.dataset import Dataset
 from onnxtweak.data.open_data import prepared_otherwise
 from onnxtweak.data.splits import View, open_splits, unsplit
 from onnxtweak.engine.answer.shown_boxes import detections, meaning_of, numbers_of, shown_anchors
-from onnxtweak.engine.passes import Engine, RunStats
 from onnxtweak.errors import InputError
 from onnxtweak.model.detector.layout import BoxNumbers
 from onnxtweak.quantities import number_of
@@ -65,7 +64,7 @@ def _options(preprocess: Preprocess) -> int:
 def _meaning(job: Job, dataset: Dataset, samples: np.ndarray) -> BoxNumbers:
     """What the numbers of a box mean, as it looks from some samples (n,)."""
     assert dataset.objects is not None and job.subject.detector is not None
-    shown = shown_anchors(job.subject, dataset, samples, _quiet(job), "try")
+    shown = shown_anchors(job.subject, dataset, samples, job.engine.unrecorded, "try")
     return meaning_of(shown, dataset.objects, job.subject.detector.meanings)
 
 
@@ -73,13 +72,9 @@ def _precision(job: Job, dataset: Dataset, samples: np.ndarray, means: BoxNumber
     """mAP50 on some samples (n,), the numbers of a box having a meaning."""
     assert dataset.objects is not None and job.subject.detector is not None
     subject = replace(job.subject, detector=replace(job.subject.detector, numbers=means))
-    shown = detections(subject, dataset, samples, _quiet(job), "try")
+    shown = detections(subject, dataset, samples, job.engine.unrecorded, "try")
     found = Found.of(shown, dataset.objects.some(samples), len(job.names), (0.5,))
     return mean(found.average_precision()[0])
-
-
-def _quiet(job: Job) -> Engine:
-    return replace(job.engine, progress=silent, stats=RunStats())
 
 
 def _others(job: Job, dataset: Dataset, few: np.ndarray) -> Iterator[tuple[Preparation, Dataset]]:
