@@ -15,8 +15,8 @@ import numpy as np
 
 from onnxtweak.engine.workers.learning_device import on_host
 from onnxtweak.goal import ResolvedGoal
-from onnxtweak.method.fit.candidate import FitCandidate
-from onnxtweak.method.fit.fit import ALL_BIASES, Fitted, settle
+from onnxtweak.method.fit.candidate import ALL_BIASES, FitCandidate
+from onnxtweak.method.fit.fit import Fitted, settle
 from onnxtweak.method.fit.learning import Learning
 from onnxtweak.method.fit.linear import LinearPath, fit_linear, search_families
 from onnxtweak.method.fit.several.labels import fit_labels

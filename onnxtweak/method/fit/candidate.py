@@ -15,6 +15,8 @@ from onnxtweak.patch import Linear, Mlp
 # What a larger patch saves beyond a smaller one has to be worth its size: this share of all that it saves.
 # More is asked of further columns, which each run of the model has to read, than of hidden units on the same.
 WORTH_READING, WORTH_HIDDEN = 0.1, 0.02
+# The name of the candidate without a neuron.
+ALL_BIASES = "a bias for every class"
 
 
 def simplest(losses: Sequence[np.ndarray], base: np.ndarray, worth: float) -> int:

@@ -7,17 +7,19 @@ the weights in question were not fitted to. Where that shows no gain the answer 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from onnxtweak.goal import ResolvedGoal
-from onnxtweak.method.fit.candidate import WORTH_HIDDEN, FitCandidate, simplest, weakened
+from onnxtweak.method.fit.candidate import ALL_BIASES, WORTH_HIDDEN, FitCandidate, simplest, weakened
 from onnxtweak.method.fit.learning import Learning
 from onnxtweak.method.fit.linear import LinearPath, fit_linear, search_families, search_ridges
 from onnxtweak.method.fit.mlp import fit_mlp
-from onnxtweak.method.fit.small import Budget, fit_small, fit_targets, pursue, shrink
+from onnxtweak.method.fit.small import Budget, try_small
 from onnxtweak.method.fit.trainings import DECAYS
 from onnxtweak.method.folds import Folds
 from onnxtweak.method.large_arrays import by_rows, chosen_rows
@@ -33,7 +35,6 @@ from onnxtweak.types import Progress, silent
 # Standard errors by which a patch has to lower the held-out log-loss. With two, a few hundred samples led to
 # the base more often, and no promise was kept better: the limits have margins of their own.
 _SURE = 1.0
-ALL_BIASES = "a bias for every class"
 # Strengths of a patch, tried in turn where there is a limit on what a class may lose.
 STRENGTHS = (1.0, 0.75, 0.5, 0.25, 0.1)
 
@@ -147,30 +148,6 @@ def _best_path(
     return best, {path.described: path.loss for path in paths}
 
 
-def try_small(
-    learning: Learning, families: Mapping[str, np.ndarray], goal: ResolvedGoal, budget: Budget, folds: Folds
-) -> list[FitCandidate]:
-    """Every candidate within the budget: for all classes where it allows that, and for the targets alone.
-
-    Mirrored copies are learnt from only where they always are.
-    """
-    samples = len(folds.number)
-    learning, temperature = learning.cooled(folds)
-    cool, folds = learning.rows(folds)
-    classes = len(np.unique(cool.labels))
-    widest = max(families.values(), key=len, default=np.empty(0, np.int64))
-    tried = []
-    if budget.affords(classes):
-        tried.append(fit_linear(cool, np.empty(0, np.int64), ALL_BIASES, folds))
-    if count := min(budget.neurons(classes), len(widest)):
-        for choose, name in ((pursue, "pursuit"), (shrink, "the elastic net")):
-            tried.append(fit_small(cool, widest, count, folds, choose, name))
-    count = min(budget.neurons(len(goal)), len(widest))
-    if count and not goal.all_are_targets(cool.labels):
-        tried.append(fit_targets(cool, widest, goal.targets, count, folds))
-    return [candidate.warmed(temperature).of_first(samples) for candidate in tried]
-
-
 def settle(
     table: Table,
     tried: Sequence[FitCandidate],
@@ -197,7 +174,8 @@ def settle(
         best, choice = settling.within_limits(settling.simplest(patches))
         notes += best.notes
         learnt = settling.learnt(best, biases)
-        if learnt and choice.holds and settling.ahead(choice, fallback, settling.sharper(best, biases)):
+        sharper = partial(settling.sharper, best, biases)
+        if learnt and choice.holds and settling.ahead(choice, fallback, sharper):
             notes.append(f"chosen: {best.name}")
             return Fitted("fit", best, choice.bias, fallback.bias, choice, tuple(notes))
         if learnt and not choice.holds:
@@ -217,6 +195,7 @@ class Settling:
     ) -> None:
         self.table, self.goal, self.judged, self.margin = table, goal, judged, margin
         self.only_targets = only_targets
+        self._known_losses: WeakKeyDictionary[FitCandidate, np.ndarray] = WeakKeyDictionary()
         self.labels, self.base = table.labels[judged], chosen_rows(table.Z, judged)
         self.temperature = fit_temperature(self.base, self.labels)
         self.base_losses = self._losses(self.base)
@@ -268,7 +247,7 @@ class Settling:
 
     def simplest(self, candidates: Sequence[FitCandidate]) -> FitCandidate:
         """The simplest of those, from simple to complex, whose log-loss is about the lowest."""
-        losses = [self._losses(self._judged(candidate)) for candidate in candidates]
+        losses = list(map(self._losses_of, candidates))
         return candidates[simplest(losses, self.base_losses, WORTH_HIDDEN)]
 
     @property
@@ -295,29 +274,33 @@ class Settling:
 
         biases : what calibrates it beside the temperature; where that pays, the loss has to be lower still.
         """
-        losses = self._losses(self._judged(candidate))
-        saved = self.base_losses - losses
-        if not saved.mean() > _SURE * error_of_mean(saved, self.groups):
+        losses = self._losses_of(candidate)
+        if not self._surely_lower(losses, self.base_losses):
             return False
         if biases is None or not self.learnt(biases):
             return True
-        return bool(losses.mean() < self._losses(self._judged(biases)).mean())
+        return bool(losses.mean() < self._losses_of(biases).mean())
 
     def sharper(self, candidate: FitCandidate, biases: FitCandidate | None) -> bool:
         """Is its log-loss surely lower than with biases alone, too?"""
         better = biases is not None and self.learnt(biases)
-        alone = self._losses(self._judged(biases)) if biases and better else self.base_losses
-        saved = alone - self._losses(self._judged(candidate))
+        alone = self._losses_of(biases) if biases and better else self.base_losses
+        return self._surely_lower(self._losses_of(candidate), alone)
+
+    def _surely_lower(self, losses: np.ndarray, others: np.ndarray) -> bool:
+        saved = others - losses
         return bool(saved.mean() > _SURE * error_of_mean(saved, self.groups))
 
-    def ahead(self, choice: BiasChoice, fallback: BiasChoice, sharper: bool = False) -> bool:
-        """Are more target samples right than under biases alone? sharper : decides if equally many."""
+    def ahead(
+        self, choice: BiasChoice, fallback: BiasChoice, sharper: Callable[[], bool] | None = None
+    ) -> bool:
+        """Are more target samples right than under biases alone? sharper : asked if equally many are."""
         right, other = choice.right, fallback.right if fallback.holds else self.was
         # The log-loss is the sharper test: the target samples, which are few, have a veto only. Where they do
         # not surely do worse, all samples decide; one sample makes nothing sure.
         own = self.of_target
         before, under_bias, now = (int(one[own].sum()) for one in (self.was, other, right))
-        if now > under_bias or (now == under_bias > before and sharper):
+        if now > under_bias or (now == under_bias > before and sharper is not None and sharper()):
             return True
         sure = self.margin * self.error(other[own], right[own], own) * np.count_nonzero(own)
         return bool(under_bias - now <= 1 + sure) and self._surely(other, right)
@@ -331,6 +314,12 @@ class Settling:
         """Is the gain larger than the margin? was, now, of : as of `error`."""
         gain = float(now.mean() - was.mean()) if len(was) else 0.0
         return gain > 0 and gain > self.margin * self.error(was, now, of)
+
+    def _losses_of(self, candidate: FitCandidate) -> np.ndarray:
+        """Log-loss (n,) of the judged samples, held out, made once: it reads all logits."""
+        if candidate not in self._known_losses:
+            self._known_losses[candidate] = self._losses(self._judged(candidate))
+        return self._known_losses[candidate]
 
     def _losses(self, logits: np.ndarray) -> np.ndarray:
         return log_losses(by_rows(lambda Z: Z / Z.dtype.type(self.temperature), logits), self.labels)

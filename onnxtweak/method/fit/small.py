@@ -8,14 +8,16 @@ again for every fold, so that the held-out logits owe nothing to their samples.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
-from onnxtweak.method.fit.candidate import FitCandidate
-from onnxtweak.method.fit.linear import on_all_classes
+from onnxtweak.goal import ResolvedGoal
+from onnxtweak.method.fit.candidate import ALL_BIASES, FitCandidate
+from onnxtweak.method.fit.learning import Learning
+from onnxtweak.method.fit.linear import fit_linear, on_all_classes
 from onnxtweak.method.folds import Arrays, Folds
 from onnxtweak.method.large_arrays import of_columns, transposed_product
 from onnxtweak.method.retrain.weights import RetrainProblem, retrain_path
@@ -72,6 +74,30 @@ class Budget:
         return " and ".join(
             f"{limit:,} {one if limit == 1 else many}" for limit, one, many in limits if limit is not None
         )
+
+
+def try_small(
+    learning: Learning, families: Mapping[str, np.ndarray], goal: ResolvedGoal, budget: Budget, folds: Folds
+) -> list[FitCandidate]:
+    """Every candidate within the budget: for all classes where it allows that, and for the targets alone.
+
+    Mirrored copies are learnt from only where they always are.
+    """
+    samples = len(folds.number)
+    learning, temperature = learning.cooled(folds)
+    cool, folds = learning.rows(folds)
+    classes = len(np.unique(cool.labels))
+    widest = max(families.values(), key=len, default=np.empty(0, np.int64))
+    tried = []
+    if budget.affords(classes):
+        tried.append(fit_linear(cool, np.empty(0, np.int64), ALL_BIASES, folds))
+    if count := min(budget.neurons(classes), len(widest)):
+        for choose, name in ((pursue, "pursuit"), (shrink, "the elastic net")):
+            tried.append(fit_small(cool, widest, count, folds, choose, name))
+    count = min(budget.neurons(len(goal)), len(widest))
+    if count and not goal.all_are_targets(cool.labels):
+        tried.append(fit_targets(cool, widest, goal.targets, count, folds))
+    return [candidate.warmed(temperature).of_first(samples) for candidate in tried]
 
 
 def fit_small(

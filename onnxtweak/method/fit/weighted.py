@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnxtweak.goal import ResolvedGoal
-from onnxtweak.method.fit.candidate import FitCandidate
-from onnxtweak.method.fit.fit import ALL_BIASES, Fitted, Settling, try_on_path
+from onnxtweak.method.fit.candidate import ALL_BIASES, FitCandidate
+from onnxtweak.method.fit.fit import Fitted, Settling, try_on_path
 from onnxtweak.method.fit.learning import Learning
 from onnxtweak.method.fit.linear import RIDGES, LinearPath
 from onnxtweak.method.fit.mlp import averaged
