@@ -462,7 +462,7 @@ def test_what_a_fold_holds_out_has_not_leaked_into_its_weights():
     assert found.loss == pytest.approx(log_loss(logits, table.labels), abs=1e-3)
 
 
-def test_an_mlp_that_the_first_fold_speaks_against_is_trained_no_further(monkeypatch):
+def test_an_mlp_that_the_first_folds_speak_against_is_trained_no_further(monkeypatch):
     trained = []
 
     def counted(*args, **options):
@@ -480,6 +480,10 @@ def test_an_mlp_that_the_first_fold_speaks_against_is_trained_no_further(monkeyp
     useless = replace(straight, held_out=np.zeros_like(straight.held_out))  # and one that it does not
     assert len(mlp.fit_mlp(path, useless, decays=(1.0,))) == 2
     assert len(trained) == 6
+    first, flattered = folds.held_out(0), straight.held_out.copy()  # and one that the first speaks for alone
+    flattered[first] = 0.4 * flattered[first] + 0.6 * table.Z[first]
+    assert mlp.fit_mlp(path, replace(straight, held_out=flattered), decays=(0.1,)) == []
+    assert len(trained) == 6 + 3
     assert len(mlp.fit_mlp(path, straight, decays=(0.1,), always=True)) == 2  # of use to a goal, perhaps
 
 

@@ -13,9 +13,10 @@ import numpy as np
 from onnxtweak.method.fit.candidate import WORTH_HIDDEN, FitCandidate, simplest
 from onnxtweak.method.fit.linear import LinearPath
 from onnxtweak.method.fit.trainings import DECAYS, Trainings
-from onnxtweak.method.large_arrays import by_rows, chosen_rows, taken
+from onnxtweak.method.large_arrays import by_rows, chosen_rows
 from onnxtweak.method.patch_sum import added
 from onnxtweak.method.softmax import log_loss, log_losses
+from onnxtweak.method.table import Table
 from onnxtweak.patch import Linear, Mlp
 from onnxtweak.types import Progress, silent
 
@@ -32,9 +33,9 @@ def fit_mlp(
     """An MLP patch of all classes, and its mean with the linear one; none where that promises no more.
 
     path, linear : the best linear patch, which gives samples, columns and folds. The decay is chosen on the
-    first coarse fold; where the linear patch does about as well there (`simplest`), that is the end, unless
-    `always`: what is no better for all samples together may be so for those that a goal is about. Each sample
-    is held out once; some of the others decide when training stops.
+    first coarse fold; where the linear patch does about as well there, or on that and two more together
+    (`simplest`), that is the end, unless `always`: what is no better for all samples together may be so for
+    those that a goal is about. Each sample is held out once; some of the others decide when training stops.
     progress : started by the caller, for one step per training.
     """
     table, folds, judged = path.table, path.folds.coarse, path.folds.judged
@@ -46,17 +47,23 @@ def fit_mlp(
         return log_loss(chosen_rows(tried, counted), labels[counted]) if counted.any() else np.inf
 
     best, tried = trainings.best(decays, loss_of, progress)
-    own = rows[counted]
-    both = taken(linear.held_out, own), chosen_rows(tried, counted)
-    losses = [log_losses(Z, labels[counted]) for Z in (*both, mean_of(*both))]
-    base = log_losses(taken(table.Z, own), labels[counted])
-    if not always and simplest(losses, base, WORTH_HIDDEN) == 0:
-        return []
-    logits = trainings.of_all(best, tried, progress)
+    for logits, seen in trainings.held_out(best, tried, progress):
+        if not (always or seen.all()) and _does_as_well(linear.held_out, logits, table, seen & judged):
+            return []
     loss = log_loss(chosen_rows(logits, judged), table.labels[judged])
     described = f"{path.name}, {hidden} hidden units, decay {best:g}"
     mlp = FitCandidate(described, path.columns, logits, loss, lambda: (trainings.whole(best), ()))
     return [mlp, averaged(linear, mlp, table.labels, judged)]
+
+
+def _does_as_well(linear: np.ndarray, mlp: np.ndarray, table: Table, rows: np.ndarray) -> bool:
+    """Whether a linear patch does as well as an MLP and their mean, on some rows (N,) bool held out.
+
+    linear, mlp (N, C) : logits under each.
+    """
+    own, both = table.labels[rows], (chosen_rows(linear, rows), chosen_rows(mlp, rows))
+    losses = [log_losses(Z, own) for Z in (*both, mean_of(*both))]
+    return simplest(losses, log_losses(chosen_rows(table.Z, rows), own), WORTH_HIDDEN) == 0
 
 
 def mean_of(one: np.ndarray, other: np.ndarray) -> np.ndarray:

@@ -26,6 +26,8 @@ from onnxtweak.types import Progress
 # Weight decays tried, from strong to weak until the held-out log-loss no longer falls: small tables of many
 # neurons need the strong one.
 DECAYS = (10.0, 3.0, 1.0, 0.1)
+# Folds that are asked, beside the first, whether to train on all others; two take as long as one.
+_ASKED = 2
 # One sample in this many decides when training stops.
 _STOP = 8
 
@@ -85,14 +87,24 @@ class Trainings:
             least, best, logits = loss, decay, tried
         return best, logits
 
-    def of_all(self, decay: float, of_first: np.ndarray, progress: Progress) -> np.ndarray:
-        """Logits (N, C) of all samples, each held out once. of_first : those of the first fold's samples."""
+    def held_out(
+        self, decay: float, of_first: np.ndarray, progress: Progress
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Logits (N, C), and of which samples (N,) bool they are: of the first fold, of two more, of all.
+
+        of_first : those of the first fold's samples. A caller that has seen enough saves the other trainings:
+        the fold that has chosen the decay flatters it, and is no reason to train on all others.
+        """
         found, others = copied(self.inputs.Z), [int(k) for k in self.folds.numbers if k != self.first]
-        put_rows(found, self.folds.held_out(self.first), of_first)
-        for fold, logits in zip(others, self._each([(fold, decay) for fold in others]), strict=True):
-            progress.advance(1)
-            put_rows(found, self.folds.held_out(fold), logits)
-        return found
+        seen = self.folds.number == self.first
+        put_rows(found, np.flatnonzero(seen), of_first)
+        yield found, seen
+        for more in (others[:_ASKED], others[_ASKED:]):
+            for fold, logits in zip(more, self._each([(fold, decay) for fold in more]), strict=True):
+                progress.advance(1)
+                put_rows(found, self.folds.held_out(fold), logits)
+            seen = seen | np.isin(self.folds.number, more)
+            yield found, seen
 
     def whole(self, decay: float) -> Mlp:
         """The MLP of all samples, after as many iterations as the median of those that held a fold out.
@@ -106,9 +118,9 @@ class Trainings:
 
     def _each(self, tasks: Sequence[tuple[int, float]]) -> Iterator[np.ndarray]:
         """What each task holds out: two at a time on the CPU, one after the other on a GPU."""
-        return side_by_side(self._held_out, tasks, AT_ONCE) if self.xp is np else map(self._held_out, tasks)
+        return side_by_side(self._of_fold, tasks, AT_ONCE) if self.xp is np else map(self._of_fold, tasks)
 
-    def _held_out(self, task: tuple[int, float]) -> np.ndarray:
+    def _of_fold(self, task: tuple[int, float]) -> np.ndarray:
         fold, decay = task
         found = self._trained(self.folds.learning(fold), replace(self.settings, decay=decay))
         self.iterations[task] = found.best.iteration

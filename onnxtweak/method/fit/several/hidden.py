@@ -76,7 +76,7 @@ def with_hidden_layer(
     """The labels' weights, each with what it gains by one hidden layer; as they are where none does.
 
     linear : on some columns of the table, every sample held out. hidden : units. The decay is chosen on the
-    first coarse fold; where no label does better there, no other is trained on.
+    first coarse fold; where no label does better there, or on that and two more, no other is trained on.
     """
     folds = problem.folds.coarse
     calibrated = replace(
@@ -99,12 +99,13 @@ def with_hidden_layer(
     progress.start("train a hidden layer", len(DECAYS) + len(folds.numbers) - 1, "trainings")
     decay, tried[rows] = trainings.best(DECAYS, loss_of, progress)
     found: LabelWeights = linear
-    if _best_shares(problem, linear.held_out, tried, first).any():
-        held_out = trainings.of_all(decay, tried[rows], progress)
-        share = _best_shares(problem, linear.held_out, held_out, np.ones(len(kinds), bool))
-        if share.any():
-            mixed = (linear.held_out * (1 - share) + held_out * share).astype(held_out.dtype)
-            found = HiddenMarks(linear, trainings, decay, share, mixed)
+    for held_out, seen in trainings.held_out(decay, tried[rows], progress):
+        share = _best_shares(problem, linear.held_out, held_out, seen)
+        if not share.any():
+            break
+    else:
+        mixed = (linear.held_out * (1 - share) + held_out * share).astype(held_out.dtype)
+        found = HiddenMarks(linear, trainings, decay, share, mixed)
     progress.finish()
     return found
 
