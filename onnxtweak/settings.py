@@ -190,9 +190,10 @@ class TapSettings(Bounded):
     taps : selectors: "activations", "stages", "blocks", "penultimate", "front", "op:TYPE", or names with *
     and ?.
     pool : a neuron is a channel, its mean, deviation or maximum, or its mean over each half of every axis of
-    positions ("grid2"), not each position; of several, all are watched. logits : the tensor; class_axis : of
-    one at positions, the axis of the classes, 0 for none; None: as the graph tells. threshold : of a number
-    that is never negative, above which it means class 1; None: 0.5.
+    positions ("grid2"), not each position; of several, all are watched. Where there are scores at positions,
+    "none" is a channel there, and "mean" its mean over all of the sample; there is no other. logits : the
+    tensor; class_axis : of one at positions, the axis of the classes, 0 for none; None: as the graph tells.
+    threshold : of a number that is never negative, above which it means class 1; None: 0.5.
     """
 
     taps: tuple[str, ...] = ("activations",)

@@ -91,8 +91,8 @@ class Tap:
     pool : "none": a neuron is a position. Otherwise it is a channel, pooled over positions: its "mean", "std"
         (deviation) or "max", or, with "grid2", its means over the two halves of every axis of positions, the
         quarters of an image. Where there are scores at positions, a neuron is a channel at each of them:
-        "aligned" of a map with the same positions, "resized" of another, linearly; at the anchors of a
-        detector "level0", ... of one of that level's size, 0 at those of others.
+        "aligned" of a map with the same positions, "resized" of another, linearly, the "mean" over all of a
+        sample at each; at anchors of a detector "level0", ... of one of that level's size, 0 at others.
     channel_axis : axis of `shape` that counts channels; used only when pooled.
     """
 

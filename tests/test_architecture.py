@@ -66,6 +66,7 @@ DOORS = {
     "openvino": ("engine/runtimes/openvino.py",),
     "cv2": ("engine/runtimes/opencv.py",),
     "onnx_graphsurgeon": (
+        "model/edit/positions/context_nodes.py",
         "model/edit/positions/interpolation.py",
         "model/edit/positions/level_nodes.py",
         "model/edit/patch_nodes.py",

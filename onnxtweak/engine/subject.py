@@ -27,6 +27,8 @@ from onnxtweak.model.logits_format import LogitsFormat
 from onnxtweak.settings import EngineSettings, TapSettings
 from onnxtweak.types import LEVEL, Neurons, Tap
 
+# How maps may be read where there are scores at positions, in the words of `TapSettings.pool`.
+_POOLS_AT_POSITIONS = ("none", "mean")
 OF_DETECTORS = "`evaluate`, `fit`, `join`, `retrain`, `augment` and `compare` do (docs/howto/boxes.md)"
 
 
@@ -278,17 +280,20 @@ def choose_taps(
 ) -> tuple[Tap, ...]:
     """The taps that the settings select. Raises UsageError for a selector that matches nothing.
 
-    Where there are scores at positions: maps that have positions too, a neuron for each channel.
+    Where there are scores at positions: maps that have positions too, a neuron for each channel there, or
+    for its mean over all positions of the sample.
     """
     graph = opened.model.graph
     penultimate = penultimate_name(graph, opened.logits.name)
     if not opened.logits.at_positions:
         return select(found, shapes, settings.taps, settings.pool, penultimate, graph)
-    if settings.pool != ("none",):
+    pools = ("none",) if opened.detector is not None else _POOLS_AT_POSITIONS
+    if other := [pool for pool in settings.pool if pool not in pools]:
         raise UsageError(
-            "where there are scores at every position, maps are read at these positions, not pooled",
-            where="--pool",
-            hint="leave it out",
+            "where there are scores at every position, maps are read at these positions"
+            + (", or their means" if len(pools) > 1 else ", not pooled"),
+            where=f"--pool {other[0]}",
+            hint="leave it out" + (f", or use {' and '.join(pools)}" if len(pools) > 1 else ""),
         )
     chosen = select(found, shapes, settings.taps, ("none",), penultimate, graph)
     if opened.detector is not None:
@@ -299,9 +304,9 @@ def choose_taps(
         sizes = sizes_of(logits[1], opened.logits.layout or "")
         ways = [(tap, way_at_positions(sizes, tap)) for tap in chosen]
     newest = graph.opset >= RESIZES_FROM
-    found_taps = tuple(
-        replace(tap, pool=way) for tap, way in ways if way is not None and (way != "resized" or newest)
-    )
+    there = [(tap, way) for tap, way in ways if way is not None and (way != "resized" or newest)]
+    found_taps = tuple(replace(tap, pool=way) for tap, way in there if "none" in settings.pool)
+    found_taps += contexts([tap for tap, _ in there]) if "mean" in settings.pool else ()
     if not found_taps:
         raise ModelError(
             "none of these tensors has the positions that the scores have",
@@ -309,6 +314,11 @@ def choose_taps(
             hint="name others with --taps; see `onnxtweak inspect`",
         )
     return found_taps
+
+
+def contexts(taps: Sequence[Tap]) -> tuple[Tap, ...]:
+    """The means over all positions of a sample of those maps that have several."""
+    return tuple(replace(tap, pool="mean") for tap in taps if tap.positions > 1)
 
 
 def _level_of(tap: Tap, detector: Detector, shapes: Shapes) -> str | None:

@@ -12,7 +12,7 @@ from onnxtweak.engine.passes import Folding
 from onnxtweak.engine.scoring.checkpoint import SavedSteps
 from onnxtweak.engine.scoring.sweep import taps_of
 from onnxtweak.engine.shared.logits import logits_pass
-from onnxtweak.engine.subject import front_of
+from onnxtweak.engine.subject import contexts, front_of
 from onnxtweak.method.selection.numbering import numbered, numbers_of
 from onnxtweak.method.selection.screening import (
     Screening,
@@ -86,10 +86,11 @@ def tap_groups(job: Job, taps: TapSettings) -> tuple[TapGroup, ...]:
     """The taps that the table is filled from, and those that are added to them where there is room.
 
     Where none are named: all maps as channel means, then their other statistics, and positions of the
-    penultimate tensor. Where there are scores at positions: channels there, then those of the front.
+    penultimate tensor. Where there are scores at positions: channels there, then those of the front, then the
+    means of all of these over the sample.
     """
     if job.subject.sizes:
-        return _at_positions(job, named=bool(taps.taps))
+        return _at_positions(job, taps)
     if taps.taps:
         return (TapGroup("watched neurons", job.taps),)
     if taps.pool != ("none",):
@@ -114,13 +115,17 @@ def tap_groups(job: Job, taps: TapSettings) -> tuple[TapGroup, ...]:
     return (groups[0], *(group for group in groups[1:] if group.taps))
 
 
-def _at_positions(job: Job, *, named: bool) -> tuple[TapGroup, ...]:
-    """The groups where there are scores at positions. named : whether the user has chosen the taps."""
-    front = frozenset[str]() if named else front_of(job.opened)
+def _at_positions(job: Job, taps: TapSettings) -> tuple[TapGroup, ...]:
+    """The groups where there are scores at positions."""
+    if taps.taps or taps.pool != ("none",):  # the user has chosen
+        return (TapGroup("channels at each position" if "none" in taps.pool else _MEANS, job.taps),)
+    front = front_of(job.opened)
     channels = tuple(tap for tap in job.taps if tap.name not in front)
     first = TapGroup("channels at each position", channels or job.taps)
-    read = tuple(tap for tap in job.taps if tap.name in front)
-    return (first, TapGroup("what the first layers read", read)) if channels and read else (first,)
+    read = tuple(tap for tap in job.taps if tap.name in front) if channels else ()
+    means = contexts(job.taps) if job.subject.detector is None else ()
+    more = (TapGroup("what the first layers read", read), TapGroup(_MEANS, means))
+    return (first, *(group for group in more if group.taps))
 
 
 def _sizes_are_fixed(job: Job) -> bool:
@@ -128,6 +133,7 @@ def _sizes_are_fixed(job: Job) -> bool:
     return all(None not in (spec.shape or (None,))[1:] for spec in job.opened.specs)
 
 
+_MEANS = "means over the sample"  # where there are scores at positions
 _WORDS = {
     "mean": "channel means",
     "std": "deviations",

@@ -25,6 +25,7 @@ from onnxtweak.data.splits import open_splits
 from onnxtweak.engine.opened import open_model
 from onnxtweak.engine.passes import Folding, capture
 from onnxtweak.errors import DataError, ModelError, UsageError
+from onnxtweak.model.file.tweak_metadata import tweaks_inside
 from onnxtweak.settings import (
     DataSettings,
     EngineSettings,
@@ -236,10 +237,33 @@ def test_methods_are_compared_there_and_one_is_written(tmp_path):
     assert any("because positions of one sample are not independent" in note for note in found.notes)
 
 
-def test_maps_are_not_pooled_there(tmp_path):
+def test_maps_are_pooled_over_all_of_a_sample_or_not_at_all(tmp_path):
     made = model_at_positions("pixels", tmp_path, samples=80)
-    with pytest.raises(UsageError, match="maps are read at these positions"):
-        onnxtweak.fit(made.model, data=made.data, target=LACKING, taps="activations", pool="mean", **QUICK)
+    asked = {"data": made.data, "target": LACKING, "taps": "activations", **QUICK}
+    with pytest.raises(UsageError, match="maps are read at these positions, or their means"):
+        onnxtweak.fit(made.model, pool="max", **asked)
+
+
+@pytest.mark.parametrize(("kind", "hidden"), [("pixels-last", 0), ("tokens", 8)])
+def test_what_a_sample_is_like_as_a_whole_is_read_too(tmp_path, kind, hidden):
+    """A class is there in samples whose input is high on the whole, wherever its score is not the lowest."""
+    made = model_at_positions(kind, tmp_path, samples=80)
+    high = made.x.reshape(len(made.x), -1).mean(axis=1) > 0
+    labels = np.where(high.reshape(-1, *(1 for _ in made.labels.shape[1:])), 3, made.labels)
+    x = made.x + np.where(high, 0.2, -0.2).reshape(-1, *(1 for _ in made.x.shape[1:])).astype(np.float32)
+    data, new, back = (tmp_path / name for name in ("data.npz", "new.onnx", "back.onnx"))
+    np.savez(data, x=x, y=labels)
+    found = onnxtweak.fit(made.model, data=data, output=new, **{**QUICK, "hidden": hidden})
+    assert "means over the sample" in next(note for note in found.notes if note.startswith("chosen: "))
+    assert all(check.passed for check in found.checks)
+    (inside,) = tweaks_inside(onnx.load(new))
+    assert "mean" in {tap["pool"] for tap in inside.patch["taps"]}
+    right = shown(new, x, made.class_axis) == labels
+    assert right.mean() > (shown(made.model, x, made.class_axis) == labels).mean() + 0.2
+    verified = verify(tweaked=str(new), base=str(made.model), data=DataSettings((str(data),)))
+    assert all(check.passed for check in verified.checks)
+    onnxtweak.revert(new, back)
+    assert back.read_bytes() == made.model.read_bytes()
 
 
 @pytest.mark.parametrize("alone", [False, True])

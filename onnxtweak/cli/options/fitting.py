@@ -22,7 +22,8 @@ learning_tap_options = gathered(
         metavar="WHICH",
         help="Hidden tensors to learn from: activations, stages, blocks, penultimate, front, op:TYPE, or a "
         "tensor name with * and ? [default: all activations, maps as channel means, and the penultimate "
-        "tensor; where there are scores at positions, channels there, and the front]. Repeatable.",
+        "tensor; where there are scores at positions, channels there, the front, and means over the sample]. "
+        "Repeatable.",
     ),
     option(
         "Model",
@@ -30,7 +31,8 @@ learning_tap_options = gathered(
         type=Words(get_args(settings.Pool)),
         default=settings.TapSettings.pool,
         help="Make a neuron of each channel, its mean, deviation (std) or maximum, or its mean over each "
-        "quarter of an image (grid2), instead of each position [default: what held-out samples prefer if "
+        "quarter of an image (grid2), instead of each position; where there are scores at positions, none is "
+        "a channel there, and mean the same over all of a sample [default: what held-out samples prefer if "
         "--taps is not given, otherwise none].",
     ),
     option("Model", "--logits", metavar="NAME", help="The logits tensor [default: found in the graph]."),

@@ -80,7 +80,8 @@ tap_options = gathered(
         default=settings.TapSettings.pool,
         show_default="none",
         help="Make a neuron of each channel, its mean, deviation (std) or maximum, or its mean over each "
-        "quarter of an image (grid2), instead of each position.",
+        "quarter of an image (grid2), instead of each position; where there are scores at positions, none is "
+        "a channel there, and mean the same over all of a sample.",
     ),
     _LOGITS,
     _THRESHOLD,

@@ -35,7 +35,7 @@ from onnxtweak.model.edit.positions.position_nodes import (
 )
 from onnxtweak.model.graph import GraphIndex
 from onnxtweak.model.logits_format import LogitsFormat
-from onnxtweak.types import AT_POSITIONS, Neurons, Tap, level_of
+from onnxtweak.types import Neurons, Tap
 
 PROBE = "onnxtweak/probe"  # the input of a model's tail
 
@@ -182,14 +182,13 @@ class _Outlet:
 
     def tap(self, tap: Tap) -> str:
         """All values of a tap."""
-        of_level = level_of(tap.pool) >= 0
-        if self.place is not None and (of_level or tap.pool in AT_POSITIONS):
+        if self.place is not None:
             self._need(tap.name)
             for level in self.place.at.levels:
                 self._need(level.map)
             output = self._new_output()
             build = Builder(output + "/", self.graph.opset, "float32")
-            read = build_level_tap if of_level else build_position_tap
+            read = build_level_tap if self.place.at.levels else build_position_tap
             self.pieces.append(read(tap, self.place, build, output, some=self.some))
             return output
         if tap.pool == "none" or len(tap.shape) == 1:

@@ -15,7 +15,7 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from onnxtweak.head import SMALLEST, Readout
-from onnxtweak.model.edit.piece_builder import ELEMENT_TYPES, Builder, Piece
+from onnxtweak.model.edit.piece_builder import ELEMENT_TYPES, Builder, Piece, placed
 from onnxtweak.model.edit.positions.level_nodes import build_level_patch
 from onnxtweak.model.edit.positions.position_nodes import (
     PositionSite,
@@ -198,32 +198,25 @@ def _synapses(build: Builder, patch: Synapses, neurons: Neurons, columns: int) -
     single, split = width * columns, (width + columns) * len(present)
     if single <= _LARGE_MATRIX or single <= split:
         return _product(
-            build, ("delta", "weight"), values, _placed(at_columns(weight, target, columns), column, width)
+            build, ("delta", "weight"), values, placed(at_columns(weight, target, columns), column, width)
         )
     per_target = at_columns(weight, np.searchsorted(present, target), len(present))
-    sums = _product(build, ("targets", "weight"), values, _placed(per_target, column, width))
+    sums = _product(build, ("targets", "weight"), values, placed(per_target, column, width))
     return _product(build, ("delta", "class"), sums, at_columns(np.ones(len(present)), present, columns))
 
 
 def _linear(build: Builder, patch: Linear, neurons: Neurons, columns: int) -> gs.Tensor:
     values, column, width = build.read_for(neurons, columns)
-    weight = _placed(np.asarray(patch.weight), column, width)
+    weight = placed(np.asarray(patch.weight), column, width)
     return _layer(build, ("product", "weight"), values, weight, ("delta", "bias"), patch.bias)
 
 
 def _mlp(build: Builder, patch: Mlp, neurons: Neurons, columns: int) -> gs.Tensor:
     values, column, width = build.read_for(neurons, len(patch.b1))
-    first = _placed(np.asarray(patch.w1), column, width)
+    first = placed(np.asarray(patch.w1), column, width)
     hidden = _layer(build, ("product1", "w1"), values, first, ("shifted", "b1"), patch.b1)
     hidden = build.node("relu", "Relu", [hidden])
     return _layer(build, ("product2", "w2"), hidden, np.asarray(patch.w2), ("delta", "b2"), patch.b2)
-
-
-def _placed(weight: np.ndarray, column: np.ndarray, width: int) -> np.ndarray:
-    """Weights (K, outputs) of neurons as those of the values' columns, (width, outputs)."""
-    placed = np.zeros((width, weight.shape[1]), weight.dtype)
-    np.add.at(placed, column, weight)
-    return placed
 
 
 def _product(build: Builder, names: tuple[str, str], values: gs.Tensor, weight: np.ndarray) -> gs.Variable:

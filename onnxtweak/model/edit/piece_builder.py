@@ -312,6 +312,13 @@ class Builder:
         return Piece(tuple(exported.node), tuple(exported.initializer))
 
 
+def placed(weight: np.ndarray, column: np.ndarray, width: int) -> np.ndarray:
+    """Weights (K, outputs) of neurons as those of the columns of `Builder.read_for`, (width, outputs)."""
+    found = np.zeros((width, weight.shape[1]), weight.dtype)
+    np.add.at(found, column, weight)
+    return found
+
+
 def _by_tap(neurons: Neurons) -> list[tuple[Tap, np.ndarray]]:
     """The taps that are used, each with the positions of its neurons among all, int64."""
     tap_of = np.asarray(neurons.tap_of)

@@ -1,7 +1,8 @@
 """Which nodes are added where there are scores at every position? One patch for all, a 1x1 convolution.
 
 Maps of other positions are resized linearly. A linear patch on such maps is applied before that, which is the
-same, and needs a channel for each class instead of one for each neuron.
+same, and needs a channel for each class instead of one for each neuron. Means over all positions are read
+once for each sample.
 """
 
 from __future__ import annotations
@@ -15,10 +16,16 @@ import onnx_graphsurgeon as gs
 
 from onnxtweak.errors import ModelError
 from onnxtweak.model.edit.piece_builder import Builder, Piece
+from onnxtweak.model.edit.positions.context_nodes import (
+    at_all_positions,
+    at_one_position,
+    context_layer,
+    context_rows,
+)
 from onnxtweak.model.edit.positions.interpolation import flat_rows, interpolated_rows
 from onnxtweak.model.logits_format import LogitsFormat
 from onnxtweak.patch import Linear, Mlp, Patch
-from onnxtweak.types import Neurons, Tap
+from onnxtweak.types import AT_POSITIONS, Neurons, Tap
 
 ROWS = "onnxtweak/rows"  # the input that says which rows are wanted, counted over all samples of a batch
 RESIZES_FROM = 11  # opset
@@ -144,28 +151,61 @@ def _of_columns(build: Builder, delta: gs.Tensor, site: PositionSite, *, axis: i
 
 def _delta(build: Builder, patch: Patch, neurons: Neurons, site: PositionSite) -> gs.Tensor:
     """What the patch adds, (N, C, positions)."""
+    same = np.array([_is_context(neurons.taps[t]) for t in neurons.tap_of.tolist()])
+    local, context = (_some(neurons, np.flatnonzero(which)) for which in (~same, same))
+    assert isinstance(patch, Linear | Mlp)  # `build_piece` makes one of every other form
+    first, shift = (patch.w1, patch.b1) if isinstance(patch, Mlp) else (patch.weight, patch.bias)
+    weight = np.asarray(first)
     if isinstance(patch, Mlp):
-        values, order = build.read(neurons, read_tap=partial(read_at_positions, build, site))
-        first, second = ("conv1", "w1", "b1"), ("conv2", "w2", "b2")
-        hidden = convolved(build, first, values, np.asarray(patch.w1)[order], patch.b1, len(site.axes))
-        return convolved(
-            build, second, build.node("relu", "Relu", [hidden]), patch.w2, patch.b2, len(site.axes)
-        )
-    assert isinstance(patch, Linear)  # `build_piece` makes one of every other form
+        parts = [_hidden(build, weight[~same], shift, local, site)] if len(local) else []
+    else:
+        parts = _of_maps(build, Linear(weight[~same], shift), local, site)
+    if len(context):
+        names, alone = ("context", "context/weight", "context/bias"), not parts
+        found = context_layer(build, names, context, weight[same], shift if alone else None)
+        parts.append(at_one_position(build, "context/map", found, site.axes))
+    total = parts[0]
+    for number, part in enumerate(parts[1:]):
+        total = build.node(f"sum{number}", "Add", [total, part])
+    if isinstance(patch, Mlp):
+        names, hidden = ("conv2", "w2", "b2"), build.node("relu", "Relu", [total])
+        total = convolved(build, names, hidden, patch.w2, patch.b2, len(site.axes))
+    return total if len(local) else _everywhere(build, "context/all", total, site)
+
+
+def _hidden(
+    build: Builder, weight: np.ndarray, bias: np.ndarray, neurons: Neurons, site: PositionSite
+) -> gs.Variable:
+    """The first layer of an MLP at every position, on neurons of maps. weight (K, h); bias (h,)."""
+    values, order = build.read(neurons, read_tap=partial(read_at_positions, build, site))
+    return convolved(build, ("conv1", "w1", "b1"), values, weight[order], bias, len(site.axes))
+
+
+def _of_maps(build: Builder, patch: Linear, neurons: Neurons, site: PositionSite) -> list[gs.Variable]:
+    """What a linear patch on neurons of maps adds, a part for each resolution; their sum is wanted."""
     parts = []
     for number, chosen in enumerate(_by_resolution(neurons)):
-        of = Neurons(neurons.taps, neurons.tap_of[chosen], neurons.index[chosen])
-        weight = np.asarray(patch.weight)[chosen]
+        of, weight = _some(neurons, chosen), patch.weight[chosen]
         resized = neurons.taps[of.tap_of[0]].pool == "resized"
         values, order = build.read(of, f"{number}/", partial(read_at_positions, build, site, resize=False))
         bias = patch.bias if not number else np.zeros_like(patch.bias)
         names = f"{number}/conv", f"{number}/weight", f"{number}/bias"
         part = convolved(build, names, values, weight[order], bias, len(site.axes))
         parts.append(_resized(build, f"{number}/resize", part, site) if resized else part)
-    total = parts[0]
-    for number, part in enumerate(parts[1:]):
-        total = build.node(f"sum{number}", "Add", [total, part])
-    return total
+    return parts
+
+
+def _is_context(tap: Tap) -> bool:
+    """Whether a neuron of the tap is the same at every position of a sample."""
+    return tap.pool not in AT_POSITIONS
+
+
+def _some(neurons: Neurons, chosen: np.ndarray) -> Neurons:
+    return Neurons(neurons.taps, neurons.tap_of[chosen], neurons.index[chosen])
+
+
+def _everywhere(build: Builder, name: str, value: gs.Tensor, site: PositionSite) -> gs.Variable:
+    return at_all_positions(build, name, value, build.source(site.logits), site.axes)
 
 
 def _by_resolution(neurons: Neurons) -> list[np.ndarray]:
@@ -208,6 +248,9 @@ def read_at_positions(
     resize: bool = True,
 ) -> gs.Variable:
     """Some channels of a map, or all, at the logits' positions: (N, channels, positions) as `build.dtype`."""
+    if _is_context(tap) and not site.at.levels:
+        found = at_one_position(build, f"{name}/map", build.read_tap(name, tap, index), site.axes)
+        return _everywhere(build, f"{name}/all", found, site)
     value, axis = build.source(tap.name), 1 + tap.channel_axis
     if isinstance(index, np.ndarray) and np.array_equal(index, np.arange(tap.neurons)):
         index = None
@@ -261,14 +304,15 @@ def _tap_rows(
     Of `some` rows a map of other positions is not resized as a whole, which would take its time and memory:
     each row is put together from its neighbours.
     """
-    between = some and tap.pool == "resized"
+    logits, wanted = build.source(site.logits), build.source(ROWS) if some else None
+    if _is_context(tap):
+        return context_rows(build, f"{name}/", build.read_tap(name, tap, index), logits, site.axes, wanted)
+    between = tap.pool == "resized" and some
     value = read_at_positions(build, site, name, tap, index, resize=not between)
     last = build.node(f"{name}/last", "Transpose", [value], perm=[0, *range(2, 2 + len(site.axes)), 1])
-    if not between:
+    if wanted is None or not between:
         return rows_of(build, last, some=some, name=f"{name}/")
-    return interpolated_rows(
-        build, f"{name}/", last, build.source(site.logits), site.axes, build.source(ROWS)
-    )
+    return interpolated_rows(build, f"{name}/", last, logits, site.axes, wanted)
 
 
 def _highest(build: Builder, value: gs.Tensor) -> gs.Variable:
