@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from onnxtweak.engine.machine.single_thread import side_by_side
 from onnxtweak.errors import DataError
 from onnxtweak.goal import ResolvedGoal, Slice
-from onnxtweak.method.fit import linear
+from onnxtweak.method.fit import linear, weighted
 from onnxtweak.method.fit.by_goal import fit_goal
 from onnxtweak.method.fit.fit import fit_all
 from onnxtweak.method.fit.learning import Learning
@@ -164,6 +165,19 @@ def test_each_weight_goes_on_where_the_last_one_ended(monkeypatch):
         np.testing.assert_array_equal(start, again.reached[k] if k in path.numbers else path.ended[k])
     cold = fit_linear(replace(table, weight=weight), np.arange(8), "all", folds, ridges=(0.01,))
     np.testing.assert_allclose(found.held_out, cold.held_out, atol=0.05)
+
+
+def test_patches_are_judged_side_by_side(monkeypatch):
+    judged = []
+
+    def watched(task, patches, most):
+        judged.append((len(patches), most))
+        return side_by_side(task, patches, most)
+
+    monkeypatch.setattr(weighted, "side_by_side", watched)
+    goal = ResolvedGoal(np.array([0, 1]), slice=RARE)
+    fit_goal(learning(samples(300, 0)), {"all": np.arange(8)}, goal, QUICK)
+    assert judged == [(1 + len(weighted.WEIGHTS), linear.AT_ONCE)]
 
 
 def test_weights_go_to_the_slice_or_to_all_that_lag_behind():

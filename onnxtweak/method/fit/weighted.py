@@ -14,11 +14,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from onnxtweak.engine.machine.single_thread import side_by_side
 from onnxtweak.goal import ResolvedGoal
 from onnxtweak.method.fit.candidate import ALL_BIASES, FitCandidate
 from onnxtweak.method.fit.fit import Fitted, Settling, try_on_path
 from onnxtweak.method.fit.learning import Learning
-from onnxtweak.method.fit.linear import RIDGES, LinearPath
+from onnxtweak.method.fit.linear import AT_ONCE, RIDGES, LinearPath
 from onnxtweak.method.fit.mlp import averaged
 from onnxtweak.method.folds import Folds
 from onnxtweak.method.table import Table
@@ -105,8 +106,7 @@ def fit_weighted(
     control, notes = judge.biases(), []
     best: Judged | None = None
     weighted = _weighted(learning, judge, folds, plain, path, progress) if plain and path else []
-    for candidate in [*plain, *weighted]:
-        found = judge.judged_at_best(candidate)
+    for found in side_by_side(judge.judged_at_best, [*plain, *weighted], AT_ONCE):
         assert found.candidate is not None  # it is one
         notes.append(f"{found.candidate.name}: {judge.said(found)}")
         if judge.keeps(found.choice) and (best is None or found.rating > best.rating):
