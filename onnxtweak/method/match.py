@@ -18,7 +18,8 @@ from onnxtweak.goal import ResolvedGoal
 from onnxtweak.method.fit.candidate import ALL_BIASES, FitCandidate
 from onnxtweak.method.fit.fit import Fitted, settle
 from onnxtweak.method.fit.learning import Learning
-from onnxtweak.method.fit.linear import LinearPath, fit_linear, search_families
+from onnxtweak.method.fit.linear import LinearPath, fit_linear
+from onnxtweak.method.fit.positions.context import search_with_context
 from onnxtweak.method.fit.several.labels import fit_labels
 from onnxtweak.method.folds import Folds
 from onnxtweak.method.softmax import log_loss, log_losses, softmax
@@ -90,7 +91,7 @@ def _patches(
     # reference's are so flat that they also tell which classes it nearly chose.
     tau = max(float(wanted.std()), float(np.finfo(np.float32).tiny))
     soft = replace(table.cooled(tau), shares=softmax(wanted / tau))
-    best, _ = search_families(soft, families, folds, progress)
+    best, _ = search_with_context(soft, families, folds, progress)
     by_regression = _by_regression(best, (wanted - _centred(table.Z)) / tau)
     progress.advance(1)
     by_cross_entropy = replace(best, name=f"{best.name} by cross-entropy").candidate()

@@ -27,7 +27,7 @@ from onnxtweak.method.large_arrays import (
     of_columns,
     taken,
 )
-from onnxtweak.types import Neurons, Tap
+from onnxtweak.types import AT_POSITIONS, Neurons, Tap
 
 # Copies of T that a solver makes: standardised, turned, and one to spare; and arrays as large as the logits.
 _COPIES, _OF_LOGITS = 4, 10
@@ -42,7 +42,8 @@ class Table:
     groups that a goal is about, if it is. weight (N,) float64 : how much a sample counts; None: all alike.
     shares (N, C) float : of the classes, summing to 1, which are learnt instead of labels; None: labels are.
     kept (N,) bool : samples whose label is what the base decides, which should stay; None: there are none.
-    device : where learners compute.
+    context (k,) int64 : where rows are positions, the columns that are the same in all rows of a sample;
+    None: there are none. device : where learners compute.
     """
 
     T: np.ndarray
@@ -53,6 +54,7 @@ class Table:
     weight: np.ndarray | None = None
     shares: np.ndarray | None = None
     kept: np.ndarray | None = None
+    context: np.ndarray | None = field(default=None, kw_only=True)
     device: LearningDevice = field(default_factory=LearningDevice, kw_only=True)
 
     @property
@@ -77,7 +79,7 @@ class Table:
         each = (self.groups, self.slices, self.weight, self.shares, self.kept)
         extra = (None if one is None else taken(one, chosen) for one in each)
         found = Table(taken(self.T, chosen), taken(self.Z, chosen), self.labels[chosen], *extra)
-        return replace(found, device=self.device)
+        return replace(found, device=self.device, context=self.context)
 
     def of_label(self, label: int) -> Table:
         """Of several labels at once, one as a table of two classes: not there, with a score of 0, and there.
@@ -91,7 +93,7 @@ class Table:
 
     def columns(self, chosen: np.ndarray) -> Table:
         """Some neurons, in the given order."""
-        return replace(self, T=of_columns(self.T, chosen))
+        return replace(self, T=of_columns(self.T, chosen), context=None)
 
     def cooled(self, temperature: float) -> Table:
         """The samples with logits Z / temperature, on which a patch is learnt before it is scaled by it."""
@@ -180,7 +182,14 @@ def gather(
         finite &= np.isfinite(block).all(axis=0)
     for _, block in () if finite.all() else blocks(T):
         block[:, ~finite] = 0
-    return Table(T, Z, view.labels, device=engine.learning_device)
+    context = _context(neurons) if subject.sizes and subject.detector is None else None
+    return Table(T, Z, view.labels, context=context, device=engine.learning_device)
+
+
+def _context(neurons: Neurons) -> np.ndarray | None:
+    """Which neurons are the same at all positions of a sample, (k,) int64; None where none is."""
+    same = np.array([tap.pool not in AT_POSITIONS for tap in neurons.taps], bool)[neurons.tap_of]
+    return np.flatnonzero(same) if same.any() else None
 
 
 def _values(
@@ -209,6 +218,7 @@ def stacked(tables: Sequence[Table]) -> Table:
         None if all(t.weight is None for t in tables) else joined(_weights(t) for t in tables),
         joined(t.shares for t in tables),
         joined(t.kept for t in tables),
+        context=tables[0].context,
         device=tables[0].device,
     )
 

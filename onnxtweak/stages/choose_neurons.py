@@ -13,6 +13,7 @@ from onnxtweak.engine.scoring.checkpoint import SavedSteps
 from onnxtweak.engine.scoring.sweep import taps_of
 from onnxtweak.engine.shared.logits import logits_pass
 from onnxtweak.engine.subject import contexts, front_of
+from onnxtweak.method.fit.positions.context import CONTEXT
 from onnxtweak.method.selection.numbering import numbered, numbers_of
 from onnxtweak.method.selection.screening import (
     Screening,
@@ -38,8 +39,9 @@ from onnxtweak.types import Neurons, Tap
 class TableNeurons:
     """The neurons that the tables hold, and the families of them that are tried.
 
-    families : columns of the tables by name. scored : how many neurons they were chosen from. inputs : how
-    many of the last are numbers of the model's input, which no family has.
+    families : columns of the tables by name; at positions, none has the context, which is tried beside them.
+    scored : how many neurons they were chosen from. inputs : how many of the last are numbers of the model's
+    input, which no family has.
     """
 
     neurons: Neurons
@@ -69,7 +71,8 @@ def choose_neurons(job: Job, taps: TapSettings, limit: int) -> TableNeurons:
             break
         added, extra = _at_most(job, group.taps, free)
         columns = len(united) + np.arange(len(added))
-        families[f"{first.name} and {group.name}"] = np.append(np.arange(len(neurons)), columns)
+        if group.name != CONTEXT:
+            families[f"{first.name} and {group.name}"] = np.append(np.arange(len(neurons)), columns)
         united, scored = end_to_end(united, added), scored + extra
     return TableNeurons(united, families, scored)
 
@@ -118,13 +121,13 @@ def tap_groups(job: Job, taps: TapSettings) -> tuple[TapGroup, ...]:
 def _at_positions(job: Job, taps: TapSettings) -> tuple[TapGroup, ...]:
     """The groups where there are scores at positions."""
     if taps.taps or taps.pool != ("none",):  # the user has chosen
-        return (TapGroup("channels at each position" if "none" in taps.pool else _MEANS, job.taps),)
+        return (TapGroup("channels at each position" if "none" in taps.pool else CONTEXT, job.taps),)
     front = front_of(job.opened)
     channels = tuple(tap for tap in job.taps if tap.name not in front)
     first = TapGroup("channels at each position", channels or job.taps)
     read = tuple(tap for tap in job.taps if tap.name in front) if channels else ()
     means = contexts(job.taps) if job.subject.detector is None else ()
-    more = (TapGroup("what the first layers read", read), TapGroup(_MEANS, means))
+    more = (TapGroup("what the first layers read", read), TapGroup(CONTEXT, means))
     return (first, *(group for group in more if group.taps))
 
 
@@ -133,7 +136,6 @@ def _sizes_are_fixed(job: Job) -> bool:
     return all(None not in (spec.shape or (None,))[1:] for spec in job.opened.specs)
 
 
-_MEANS = "means over the sample"  # where there are scores at positions
 _WORDS = {
     "mean": "channel means",
     "std": "deviations",

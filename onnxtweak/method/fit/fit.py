@@ -17,8 +17,9 @@ import numpy as np
 from onnxtweak.goal import ResolvedGoal
 from onnxtweak.method.fit.candidate import ALL_BIASES, WORTH_HIDDEN, FitCandidate, simplest, weakened
 from onnxtweak.method.fit.learning import Learning
-from onnxtweak.method.fit.linear import LinearPath, fit_linear, search_families, search_ridges
+from onnxtweak.method.fit.linear import LinearPath, fit_linear, search_ridges
 from onnxtweak.method.fit.mlp import fit_mlp
+from onnxtweak.method.fit.positions.context import search_with_context
 from onnxtweak.method.fit.small import Budget, try_small
 from onnxtweak.method.fit.trainings import DECAYS
 from onnxtweak.method.folds import Folds
@@ -140,7 +141,7 @@ def _best_path(
     Where they may, mirrored copies are learnt from too, if that lowers the loss.
     """
     rows, of_rows = learning.rows(folds)
-    best, paths = search_families(rows, families, of_rows, progress)
+    best, paths = search_with_context(rows, families, of_rows, progress)
     if learning.copies is not None and not learning.always:
         rows, of_rows = learning.with_copies(folds)
         paths.append(search_ridges(rows, best.columns, f"{best.name}, mirrored too", of_rows))

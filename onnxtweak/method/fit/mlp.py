@@ -12,6 +12,7 @@ import numpy as np
 
 from onnxtweak.method.fit.candidate import WORTH_HIDDEN, FitCandidate, simplest
 from onnxtweak.method.fit.linear import LinearPath
+from onnxtweak.method.fit.positions.context import bent
 from onnxtweak.method.fit.trainings import DECAYS, Trainings
 from onnxtweak.method.large_arrays import by_rows, chosen_rows
 from onnxtweak.method.patch_sum import added
@@ -39,20 +40,23 @@ def fit_mlp(
     progress : started by the caller, for one step per training.
     """
     table, folds, judged = path.table, path.folds.coarse, path.folds.judged
-    trainings = Trainings.of(table.columns(path.columns), table.labels, folds, hidden, kept=path.kept)
-    rows = folds.held_out(trainings.first)
+    rows = folds.held_out(int(folds.numbers[0]))
     counted, labels = judged[rows], table.labels[rows]
 
     def loss_of(tried: np.ndarray) -> float:
         return log_loss(chosen_rows(tried, counted), labels[counted]) if counted.any() else np.inf
 
-    best, tried = trainings.best(decays, loss_of, progress)
+    each = []
+    for name, columns in bent(table, path.name, path.columns):
+        trainings = Trainings.of(table.columns(columns), table.labels, folds, hidden, kept=path.kept)
+        each.append((name, columns, trainings, *trainings.best(decays, loss_of, progress)))
+    name, columns, trainings, best, tried = min(each, key=lambda one: loss_of(one[-1]))
     for logits, seen in trainings.held_out(best, tried, progress):
         if not (always or seen.all()) and _does_as_well(linear.held_out, logits, table, seen & judged):
             return []
     loss = log_loss(chosen_rows(logits, judged), table.labels[judged])
-    described = f"{path.name}, {hidden} hidden units, decay {best:g}"
-    mlp = FitCandidate(described, path.columns, logits, loss, lambda: (trainings.whole(best), ()))
+    described = f"{name}, {hidden} hidden units, decay {best:g}"
+    mlp = FitCandidate(described, columns, logits, loss, lambda: (trainings.whole(best), ()))
     return [mlp, averaged(linear, mlp, table.labels, judged)]
 
 
@@ -74,7 +78,7 @@ def mean_of(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 def averaged(
     linear_fit: FitCandidate, mlp_fit: FitCandidate, labels: np.ndarray, judged: np.ndarray
 ) -> FitCandidate:
-    """The mean of a linear and an MLP patch on the same columns, as one MLP.
+    """The mean of a linear and an MLP patch, as one MLP; this reads some or all of the linear one's columns.
 
     labels (N,) int64, judged (N,) bool : of the samples that both hold out.
     """
@@ -82,7 +86,8 @@ def averaged(
     def learn() -> tuple[Mlp, tuple[str, ...]]:
         linear, mlp, neurons = linear_fit.patch, mlp_fit.patch, len(linear_fit.columns)
         assert isinstance(linear, Linear) and isinstance(mlp, Mlp)
-        patch = added(mlp.scaled(0.5), np.arange(neurons), linear.scaled(0.5), neurons)
+        read = np.flatnonzero(np.isin(linear_fit.columns, mlp_fit.columns))
+        patch = added(mlp.scaled(0.5), read, linear.scaled(0.5), neurons)
         assert isinstance(patch, Mlp)
         return patch, ()
 

@@ -13,6 +13,7 @@ import numpy as np
 from onnxtweak.data.several.marks import rarest
 from onnxtweak.head import SEVERAL_LABELS
 from onnxtweak.method.fit.candidate import WORTH_HIDDEN, simplest
+from onnxtweak.method.fit.positions.context import bent
 from onnxtweak.method.fit.several.problem import MarksProblem
 from onnxtweak.method.fit.several.weights import LabelWeights
 from onnxtweak.method.fit.trainings import DECAYS, Trainings
@@ -28,12 +29,15 @@ _SHARES = (0.0, 1.0, 0.5)
 
 @dataclass(frozen=True, eq=False)
 class HiddenMarks:
-    """The hidden layer and linear weights on the same columns; the rest as of `LabelWeights`.
+    """The hidden layer and linear weights; the rest as of `LabelWeights`.
 
-    share (c,) : of the hidden layer, for each label. decay : it was trained with.
+    share (c,) : of the hidden layer, for each label. own, read (k,) : name of the columns that it reads, and
+    which of the linear weights' these are. decay : it was trained with.
     """
 
     linear: LabelWeights
+    own: str
+    read: np.ndarray
     trainings: Trainings
     decay: float
     share: np.ndarray
@@ -42,7 +46,7 @@ class HiddenMarks:
     @property
     def name(self) -> str:
         hidden = self.trainings.settings.hidden
-        return f"{self.linear.name}, {hidden} hidden units, decay {self.decay:g}"
+        return f"{self.own}, {hidden} hidden units, decay {self.decay:g}"
 
     @property
     def columns(self) -> np.ndarray:
@@ -60,12 +64,12 @@ class HiddenMarks:
         mlp = replace(found, b2=found.b2 + problem.shift * scale)
         mlp = mlp.placed(problem.targets, problem.classes)
         rest = problem.whole(chosen * (1 - self.share))
-        if not rest.any():
+        if not rest.any() and len(self.read) == len(self.columns):
             return mlp, ()
         linear, notes = self.linear.patch(problem, chosen)
         assert isinstance(linear, Linear)  # what it is a share of
         linear = Linear(linear.weight * rest, linear.bias * rest)
-        patch = added(mlp, np.arange(len(self.columns)), linear, len(self.columns))
+        patch = added(mlp, self.read, linear, len(self.columns))
         assert isinstance(patch, Linear | Mlp)
         return (patch if (chosen * self.share).any() else linear), notes
 
@@ -79,16 +83,9 @@ def with_hidden_layer(
     first coarse fold; where no label does better there, or on that and two more, no other is trained on.
     """
     folds = problem.folds.coarse
-    calibrated = replace(
-        table.columns(linear.columns), Z=problem.cool, labels=problem.marks, shares=_shares(problem)
-    )
+    calibrated = replace(table, Z=problem.cool, labels=problem.marks, shares=_shares(problem))
     kinds = rarest(problem.marks)
-
-    def kept(what: str, make: Make) -> Arrays:
-        return problem.kept(f"{what} of {digest_of(linear.columns)}", make)
-
-    trainings = Trainings.of(calibrated, kinds, folds, hidden, kept=kept, head=SEVERAL_LABELS)
-    rows = folds.held_out(trainings.first)
+    rows = folds.held_out(int(folds.numbers[0]))
     first = np.isin(np.arange(len(kinds)), rows)
     tried = problem.cool.copy()
 
@@ -97,15 +94,26 @@ def with_hidden_layer(
         return float(problem.loss_of_labels(tried, first & folds.judged).sum())
 
     progress.start("train a hidden layer", len(DECAYS) + len(folds.numbers) - 1, "trainings")
-    decay, tried[rows] = trainings.best(DECAYS, loss_of, progress)
+    each = []
+    for name, columns in bent(table, linear.name, linear.columns):
+
+        def kept(what: str, make: Make, of: str = digest_of(columns)) -> Arrays:
+            return problem.kept(f"{what} of {of}", make)
+
+        trainings = Trainings.of(
+            calibrated.columns(columns), kinds, folds, hidden, kept=kept, head=SEVERAL_LABELS
+        )
+        each.append((name, columns, trainings, *trainings.best(DECAYS, loss_of, progress)))
+    name, columns, trainings, decay, of_first = min(each, key=lambda one: loss_of(one[-1]))
     found: LabelWeights = linear
-    for held_out, seen in trainings.held_out(decay, tried[rows], progress):
+    for held_out, seen in trainings.held_out(decay, of_first, progress):
         share = _best_shares(problem, linear.held_out, held_out, seen)
         if not share.any():
             break
     else:
         mixed = (linear.held_out * (1 - share) + held_out * share).astype(held_out.dtype)
-        found = HiddenMarks(linear, trainings, decay, share, mixed)
+        read = np.flatnonzero(np.isin(linear.columns, columns))
+        found = HiddenMarks(linear, name, read, trainings, decay, share, mixed)
     progress.finish()
     return found
 

@@ -8,7 +8,7 @@ held out; else a threshold alone, or nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -17,7 +17,7 @@ from onnxtweak.goal import ResolvedGoal
 from onnxtweak.method.fit.candidate import WORTH_READING, simplest
 from onnxtweak.method.fit.fit import Fitted
 from onnxtweak.method.fit.learning import Learning
-from onnxtweak.method.fit.linear import TOGETHER
+from onnxtweak.method.fit.positions.context import simpler, with_context
 from onnxtweak.method.fit.several.hidden import with_hidden_layer
 from onnxtweak.method.fit.several.outcome import settled
 from onnxtweak.method.fit.several.problem import MarksProblem
@@ -61,10 +61,10 @@ def fit_labels(
 def _best_path(
     problem: MarksProblem, table: Table, families: Mapping[str, np.ndarray], progress: Progress
 ) -> MarksPath:
-    """The smallest family that does about as well as any.
+    """The smallest family that does about as well as any; with the context beside it where that pays."""
 
-    Where that is not the first, the columns of all are tried as one more, as `search_families` does.
-    """
+    def loss_of(path: MarksPath) -> np.ndarray:
+        return problem.loss_of_samples(path.held_out)
 
     def searched(name: str, columns: np.ndarray) -> MarksPath:
         found = search(name, columns, problem, design_of_marks(table, columns, problem.targets))
@@ -73,17 +73,12 @@ def _best_path(
 
     progress.start("fit", len(families), "fits")
     paths = [searched(name, columns) for name, columns in families.items()]
-    best, every = _simplest(problem, paths), np.unique(np.concatenate(list(families.values())))
-    if best is not paths[0] and len(every) > max(map(len, families.values())):
-        best = _simplest(problem, [best, searched(TOGETHER, every)])
+    base = problem.loss_of_samples(problem.cool)
+    best = paths[simplest([loss_of(path) for path in paths], base, WORTH_READING)]
+    wider = with_context(table, families, best.name, best.columns)
+    best = best if wider is None else simpler((best, searched(*wider)), loss_of, base)
     progress.finish()
     return best.refined(problem)
-
-
-def _simplest(problem: MarksProblem, paths: Sequence[MarksPath]) -> MarksPath:
-    """The first that does about as well as any."""
-    losses = [problem.loss_of_samples(path.held_out) for path in paths]
-    return paths[simplest(losses, problem.loss_of_samples(problem.cool), WORTH_READING)]
 
 
 def _within(
