@@ -9,9 +9,11 @@ import numpy as np
 
 from onnxtweak.data.splits import View
 from onnxtweak.engine.passes import Captured, Engine
-from onnxtweak.engine.shared.shards import by_shards, captured_shards
+from onnxtweak.engine.shared.kept_shards import kept_by_shards
+from onnxtweak.engine.shared.shards import captured_shards
 from onnxtweak.engine.subject import Subject
 from onnxtweak.goal import ResolvedGoal
+from onnxtweak.method.folds import digest_of
 from onnxtweak.method.join import join_synapses, prefix_sums
 from onnxtweak.method.selection.candidates import Theta
 from onnxtweak.method.selection.ranking import Ranking, candidates_wanted, united
@@ -85,7 +87,9 @@ def _validation_tables(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Z (N, C) and the prefix sums (N, c, G) of validation, in one pass that stores no T."""
     work = partial(_prefix_shards, rankings=rankings, counts=settings.count)
-    shards = by_shards(work, job.subject, job.splits.validation, job.engine, "validate")
+    weights = [digest_of(one.weight) for one in rankings]
+    made = f"prefix sums {settings.count} {united(rankings).digest} {weights}"
+    shards = kept_by_shards(work, job.subject, job.splits.validation, job.engine, "validate", made)
     logits, prefix = zip(*((Z.copy(), sums.copy()) for Z, sums in shards), strict=True)
     return np.concatenate(logits), np.concatenate(prefix)
 

@@ -14,8 +14,9 @@ import numpy as np
 
 from onnxtweak.engine.backends import open_backend
 from onnxtweak.engine.dump import dumped_batches, dumped_labels, is_dump, read_dump
+from onnxtweak.engine.kept.npz import npz
 from onnxtweak.engine.passes import Captured, Engine, RunStats
-from onnxtweak.engine.scoring.score_file import ScoreTables, npz
+from onnxtweak.engine.scoring.score_file import ScoreTables
 from onnxtweak.engine.scoring.scoring import from_model
 from onnxtweak.engine.scoring.sweep import Read, ScoringTask
 from onnxtweak.errors import DataError

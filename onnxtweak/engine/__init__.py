@@ -12,6 +12,7 @@ position_batches  the rows of a pass where a sample has one for each position
 backends      which of theta's back ends does the arithmetic
 workers       processes that take calls, here or through Dask
 shared        a pass cut into shards, which workers share
+kept          what of a run is kept in the work directory
 scoring       theta over all samples, in shards
 dump          hidden values and logits on disk
 latency       how much slower a tweak makes its base

@@ -46,6 +46,7 @@ class Engine:
     """What every pass needs besides its subject.
 
     reserved_bytes : memory for the model and samples. crew : workers that passes may be shared among.
+    prepared : digest of what else a pass depends on: how samples are prepared, the device and this version.
     """
 
     settings: EngineSettings
@@ -54,6 +55,7 @@ class Engine:
     stats: RunStats
     reserved_bytes: int = 0
     crew: Crew | None = None
+    prepared: str = ""
 
     @property
     def learning_device(self) -> LearningDevice:
@@ -64,8 +66,10 @@ class Engine:
 
     @property
     def unrecorded(self) -> Engine:
-        """The engine, without progress and with statistics of its own."""
-        return replace(self, progress=silent, stats=RunStats())
+        """The engine without progress, with statistics of its own; nothing is kept in the work directory."""
+        return replace(
+            self, settings=replace(self.settings, work_dir=None), progress=silent, stats=RunStats()
+        )
 
     @contextmanager
     def passing(self, what: str, samples: int, session: Session, begin: float) -> Iterator[None]:

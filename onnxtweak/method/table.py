@@ -13,7 +13,8 @@ import numpy as np
 from onnxtweak.data.splits import View
 from onnxtweak.engine.machine.memory_plan import table_room
 from onnxtweak.engine.passes import Engine
-from onnxtweak.engine.shared.shards import by_shards, captured_shards
+from onnxtweak.engine.shared.kept_shards import kept_by_shards
+from onnxtweak.engine.shared.shards import captured_shards
 from onnxtweak.engine.subject import Subject
 from onnxtweak.engine.workers.learning_device import LearningDevice
 from onnxtweak.method.folds import Folds, digest_of, not_kept
@@ -126,56 +127,31 @@ class TableFolder:
     of_logits: Path | None = None
 
 
-class Shards(Protocol):
-    """Where parts of a table are stored: T and Z of `engine.settings.shard` samples each, in view order."""
-
-    def known(self) -> Iterable[tuple[np.ndarray, np.ndarray]]:
-        """The stored shards, from the first on, without gaps."""
-
-    def add(self, number: int, T: np.ndarray, Z: np.ndarray) -> None:
-        """Store the shard with this number."""
-
-
 def gather(
     subject: Subject,
     view: View,
     neurons: Neurons,
     engine: Engine,
     what: str,
-    shards: Shards | None = None,
     folder: TableFolder = TableFolder(),
 ) -> Table:
     """The table of a view's samples and the chosen neurons, (N, K) float32, from one pass.
 
-    what : the pass's name in progress and report. shards : read from an earlier run, and stored for a later
-    one. folder : where the values lie. A neuron that is NaN or infinite on any sample becomes 0 on all.
-    Raises OutputError where the disk is full.
+    what : the pass's name in progress and report. folder : where the values lie. A neuron that is NaN or
+    infinite on any sample becomes 0 on all. Raises OutputError where the disk is full.
     """
     kind = np.float64 if subject.dtype == "float64" else np.float32
     T = new_array((len(view), len(neurons)), np.float32, folder.of_values)
     Z = new_array((len(view), subject.classes), kind, folder.of_logits)
-    at, size = 0, engine.settings.shard
-    shards = None if subject.sizes else shards  # which hold as many rows each
-    for T_part, Z_part in () if shards is None else shards.known():
+    work, at = partial(_values, neurons=neurons if len(neurons) else None), 0
+    made = f"values {neurons.digest}"
+    shards = kept_by_shards(work, subject, view, engine, what, made) if len(view) else ()
+    for T_part, Z_part in shards:
         part = slice(at, at + len(Z_part))
         T[part], Z[part] = T_part, Z_part
         let_go(T[part])
         let_go(Z[part])
         at = part.stop
-    if at and at == len(view):
-        engine.progress.reuse(what)
-        engine.stats.passes.append((f"{what}, cached", 0))
-    elif len(view):
-        rest = View(view.dataset, view.rows[at:])
-        chosen = neurons if len(neurons) else None
-        for T_part, Z_part in by_shards(partial(_values, neurons=chosen), subject, rest, engine, what):
-            stop = at + len(Z_part)
-            T[at:stop], Z[at:stop] = T_part, Z_part
-            let_go(T[at:stop])
-            let_go(Z[at:stop])
-            if shards is not None:
-                shards.add(at // size, T_part, Z_part)
-            at = stop
     # Infinite or NaN values would spoil every weight.
     finite = np.ones(T.shape[1], bool)
     for _, block in blocks(T):

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from onnxtweak.engine.kept.kept_results import SavedSteps
 from onnxtweak.engine.passes import Folding
-from onnxtweak.engine.scoring.checkpoint import SavedSteps
 from onnxtweak.engine.scoring.sweep import taps_of
 from onnxtweak.engine.shared.logits import logits_pass
 from onnxtweak.engine.subject import contexts, front_of

@@ -1,24 +1,20 @@
-"""How are the tables of chosen neurons gathered? In one pass each, cached in the work directory by shards.
+"""How are the tables of chosen neurons gathered? In one pass each.
 
-A run that is killed while it collects resumes after the last complete shard. A cached table belongs to one
-model, samples, preprocessing, neurons and device. Tables that `--memory` cannot hold lie in files without a
+Tables that `--memory` cannot hold lie in files without a
 name, in the work directory or the folder of temporary files, and are learnt from all the same.
 """
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
-from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from onnxtweak.data.splits import View
-from onnxtweak.engine.passes import Engine
-from onnxtweak.engine.scoring.checkpoint import KeptResults, load_arrays, save_arrays
+from onnxtweak.engine.kept.kept_results import KeptResults
 from onnxtweak.errors import UsageError
 from onnxtweak.method.fit.learning import Learning
 from onnxtweak.method.folds import KeptArrays, not_kept
@@ -64,37 +60,6 @@ def table_folder(job: Job, view: View, neurons: int, copies: int = 1) -> TableFo
     return found
 
 
-class TableShards:
-    """The shards of one table, a file each."""
-
-    def __init__(self, folder: Path, cache_key: str, engine: Engine) -> None:
-        """cache_key : digest of what the table depends on. engine : for size of shards, reuse, progress."""
-        self._folder, self._name = folder, f"table-{cache_key}-{engine.settings.shard}"
-        self._resume, self._progress = engine.settings.resume, engine.progress
-
-    def _file(self, number: int) -> Path:
-        return self._folder / f"{self._name}-{number:05}.npz"
-
-    def known(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """T and Z of the first shards, up to the first that is missing or damaged."""
-        number = 0
-        while (held := self._read(number)) is not None:
-            try:
-                part = held["T"], held["Z"]
-            except KeyError:
-                return
-            yield part
-            number += 1
-
-    def _read(self, number: int) -> dict[str, np.ndarray] | None:
-        file, what = self._file(number), "a table of chosen neurons"
-        return load_arrays(file, look=self._resume, what=what, progress=self._progress)
-
-    def add(self, number: int, T: np.ndarray, Z: np.ndarray) -> None:
-        """Write a shard, whole or not at all."""
-        save_arrays(self._file(number), {"T": T, "Z": Z})
-
-
 def gather_table(job: Job, view: View, neurons: Neurons, what: str, copies: int = 1) -> Table:
     """`gather` over a view of the job's samples, with their groups, and how much each counts.
 
@@ -102,24 +67,9 @@ def gather_table(job: Job, view: View, neurons: Neurons, what: str, copies: int 
     """
     groups = view.groups(job.origin.data.group)
     weight = None if view.thinned is None else view.thinned.weight(view.rows)
-    settings = job.engine.settings
     folder = table_folder(job, view, len(neurons), copies)
-    if settings.work_dir is None or not len(neurons):
-        table = gather(job.subject, view, neurons, job.engine, what, folder=folder)
-        return replace(table, groups=groups, weight=weight)
-    cache_key = job.cache_key(
-        rows=hashlib.sha256(view.dataset.digest.encode() + view.rows.astype("<i8").tobytes()).hexdigest(),
-        **_of_neurons(neurons),
-    )
-    shards = TableShards(Path(settings.work_dir), cache_key, job.engine)
-    table = gather(job.subject, view, neurons, job.engine, what, shards, folder)
+    table = gather(job.subject, view, neurons, job.engine, what, folder)
     return replace(table, groups=groups, weight=weight)
-
-
-def _of_neurons(neurons: Neurons) -> dict[str, Any]:
-    """What tells neurons from others, as plain data."""
-    taps = [asdict(tap) for tap in neurons.taps]
-    return {"taps": taps, "tap_of": neurons.tap_of.tolist(), "index": neurons.index.tolist()}
 
 
 def kept_results(job: Job, what: str, **facts: Any) -> KeptArrays:
@@ -135,7 +85,7 @@ def kept_results(job: Job, what: str, **facts: Any) -> KeptArrays:
 
 def kept_from_tables(job: Job, neurons: Neurons, what: str) -> KeptArrays:
     """`kept_results` of what is learnt from tables of fit and validation samples."""
-    return kept_results(job, what, samples=job.splits.digest, **_of_neurons(neurons))
+    return kept_results(job, what, samples=job.splits.digest, neurons=neurons.digest)
 
 
 def gather_tables(job: Job, neurons: Neurons) -> tuple[Table, Table]:

@@ -144,13 +144,10 @@ class Job:
         """The `cache_key` of what is computed with the model. facts : what it depends on besides the job."""
         return cache_key(
             {
-                "onnxtweak": __version__,
+                "prepared": self.engine.prepared,
                 "base": self.opened.model.base_sha256,
                 "logits": self.subject.logits,
-                "fed": asdict(self.origin.data.preprocess),
-                **({"constants": dict(self.opened.constants)} if self.opened.constants else {}),
                 **({"alone": True} if self.origin.alone else {}),
-                "device": self.engine.settings.device,
                 **facts,
             }
         )
@@ -233,7 +230,10 @@ def _job(
     subject = settled.subject
     require_declared_type(opened, subject)
     reserved = _reserved_bytes(subject, splits, settings)
-    engine = Engine(settings, open_backend(settings), progress, RunStats(), reserved, Crew(settings))
+    how = asdict(origin.data.preprocess), dict(opened.constants)
+    prepared_as = cache_key({"onnxtweak": __version__, "fed": how, "device": settings.device})
+    backend, crew = open_backend(settings), Crew(settings)
+    engine = Engine(settings, backend, progress, RunStats(), reserved, crew, prepared_as)
     splits = positions_of_each(splits, subject, engine, origin.data.seed, whole=origin.whole)
     splits = rows_without_labels(splits, subject, engine, origin.data.seed, whole=origin.whole)
     if subject.detector is not None:

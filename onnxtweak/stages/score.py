@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from onnxtweak.data.splits import View
+from onnxtweak.engine.kept.saved_arrays import load_arrays, save_arrays
 from onnxtweak.engine.machine.memory_plan import Block
 from onnxtweak.engine.passes import Engine
 from onnxtweak.engine.position_batches import shard_ends
-from onnxtweak.engine.scoring.checkpoint import load_arrays, save_arrays
 from onnxtweak.engine.scoring.score_file import ScoreTables
 from onnxtweak.engine.scoring.scoring import ModelSamples, theta_blocks, theta_sweeps
 from onnxtweak.engine.scoring.sweep import Read, Reopen, ScoringTask

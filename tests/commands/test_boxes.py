@@ -8,7 +8,7 @@ from PIL import Image
 
 import onnxtweak
 from onnxtweak.commands.verify import verify
-from onnxtweak.engine.scoring import checkpoint
+from onnxtweak.engine.kept import kept_results
 from onnxtweak.errors import DataError, UsageError
 from onnxtweak.method.fit import linear
 from onnxtweak.method.fit.several import weights
@@ -115,7 +115,7 @@ def test_the_lacking_class_is_raised_and_boxes_stay(fitted):
 
 @pytest.mark.parametrize("kind", ["joined", "background"])
 def test_what_was_learnt_is_kept(kind, tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint, "_LONG", 0)
+    monkeypatch.setattr(kept_results, "_LONG", 0)
     found = finder(kind, tmp_path, samples=100)
     asked = {"target": str(LACKING), "work_dir": tmp_path / "work", **QUICK}
     onnxtweak.fit(found.model, data=found.data, output=tmp_path / "new.onnx", **asked)

@@ -10,7 +10,9 @@ import onnx
 import pytest
 
 from onnxtweak import commands
+from onnxtweak.engine.kept import kept_results, saved_arrays
 from onnxtweak.engine.scoring import checkpoint
+from onnxtweak.engine.shared import kept_shards
 from onnxtweak.method.fit import trainings
 from onnxtweak.method.fit.several import hidden
 from onnxtweak.settings import (
@@ -24,7 +26,7 @@ from onnxtweak.settings import (
     RetrainSettings,
     TargetSettings,
 )
-from onnxtweak.stages import gather, score
+from onnxtweak.stages import score
 from onnxtweak.stages.lists import make_right
 from tests.support.rounded import rounded
 from tests.support.weak_class import TARGET, carry_out, more_samples
@@ -32,7 +34,7 @@ from tests.support.weak_class import TARGET, carry_out, more_samples
 SCREENED = FitSettings(neurons=6, hidden=0, folds=3)
 # The command, its settings, and the kinds of files that it saves.
 JOBS = {
-    "fit": (commands.fit, {"settings": SCREENED}, {"screen", "made", "table"}),
+    "fit": (commands.fit, {"settings": SCREENED}, {"screen", "made", "pass"}),
     "fit with an MLP": (commands.fit, {"settings": FitSettings(neurons=6, hidden=2)}, {"made"}),
     "fit within a budget": (commands.fit, {"settings": FitSettings(neurons=6, budget=12, folds=3)}, {"made"}),
     "fit with few synapses": (commands.fit, {"settings": FitSettings(neurons=6, synapses=2)}, {"made"}),
@@ -43,7 +45,7 @@ JOBS = {
             "data": DataSettings(must=("must.npz",), lock=("lock.npz",)),
             "targets": TargetSettings(),
         },
-        {"table", "made"},
+        {"pass", "made"},
     ),
     "retrain by a schedule": (
         commands.retrain,
@@ -59,7 +61,7 @@ JOBS = {
     "retrain": (
         commands.retrain,
         {"join": JoinSettings(count=(1, 2)), "targets": TargetSettings(("0", str(TARGET)))},
-        {"half", "score", "table", "made"},
+        {"half", "score", "pass", "made"},
     ),
 }
 
@@ -75,7 +77,7 @@ class Killed(BaseException):
 @pytest.fixture
 def saved(monkeypatch):
     """The names of files as they are saved; after the first of each kind, and some later, the run ends."""
-    names, plain = [], checkpoint.save_arrays
+    names, plain = [], saved_arrays.save_arrays
 
     def save(path, arrays):
         plain(path, arrays)
@@ -85,10 +87,10 @@ def saved(monkeypatch):
         if kind == "screen" or known <= _EACH or known % _FEW == 0:
             raise Killed
 
-    for module in (checkpoint, gather, score):
+    for module in (checkpoint, kept_results, kept_shards, score):
         monkeypatch.setattr(module, "save_arrays", save)
-    monkeypatch.setattr(checkpoint, "_LONG", 0)  # everything is kept
-    monkeypatch.setattr(checkpoint, "_RARITY", 0)
+    monkeypatch.setattr(kept_results, "_LONG", 0)  # everything is kept
+    monkeypatch.setattr(kept_results, "_RARITY", 0)
     monkeypatch.setattr(hidden, "DECAYS", (1.0,))
     monkeypatch.setattr(trainings, "AT_ONCE", 1)  # so that the one that ends a run is the last
     return names
@@ -130,7 +132,7 @@ def test_killed_after_whatever_was_saved(job, cnn, tmp_path, saved, monkeypatch)
     assert (tmp_path / "resumed.onnx").read_bytes() == (tmp_path / "whole.onnx").read_bytes()
     passes = dict(resumed.run.passes)
     assert not {"screen", "base", "score", "collect"} & {name for name, samples in passes.items() if samples}
-    assert all(saved.count(name) == 1 for name in saved if name.startswith(("made", "table")))
+    assert all(saved.count(name) == 1 for name in saved if name.startswith(("made", "pass")))
     assert not list((tmp_path / "work").glob("steps-*")), "what is finished needs no state"
 
 

@@ -17,9 +17,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from onnxtweak.engine.kept import kept_results
 from onnxtweak.engine.machine.memory_plan import cut_taps
 from onnxtweak.engine.passes import Engine
-from onnxtweak.engine.scoring import checkpoint, scoring, shared_sweep
+from onnxtweak.engine.scoring import scoring, shared_sweep
 from onnxtweak.engine.scoring.sweep import ScoringTask
 from onnxtweak.engine.workers import dask_cluster, gpu_processes, processes, shared_memory
 from onnxtweak.engine.workers.shielded import shielded
@@ -187,7 +188,7 @@ def test_a_process_that_is_killed_ends_the_run_which_is_resumed_to_the_same_bits
     tmp_path, monkeypatch, looks, forked
 ):
     job = job_of(tmp_path, work_dir=str(tmp_path / "work"), resume=True)
-    monkeypatch.setattr(checkpoint, "_RARITY", 0)
+    monkeypatch.setattr(kept_results, "_RARITY", 0)
     on_gpus = on(job, "cuda:0,1")
     with pytest.raises(MachineError, match="died"):
         swept(job, on_gpus, OnCpu(samples_of(job), str(tmp_path), dies_at=160), cache_key="this")
@@ -240,7 +241,7 @@ def test_a_shared_pass_that_died_goes_on_after_its_last_whole_shard(tmp_path, mo
     job = job_of(tmp_path, work_dir=str(tmp_path / "work"), resume=True)
     whole = swept(job, job.engine)
     monkeypatch.setattr(processes, "gpu_count", lambda: 2)
-    monkeypatch.setattr(checkpoint, "_RARITY", 0)
+    monkeypatch.setattr(kept_results, "_RARITY", 0)
     on_gpus = on(job, "cuda:0,1")
     merge, merged = shared_sweep.merge, []
 

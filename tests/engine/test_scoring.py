@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from onnxtweak import commands
+from onnxtweak.engine.kept import kept_results
 from onnxtweak.engine.scoring import checkpoint
 from onnxtweak.engine.scoring.scoring import from_model, theta_blocks, theta_sweeps
 from onnxtweak.engine.scoring.sweep import ScoringTask
@@ -75,7 +76,7 @@ class Killed(Exception):
 def test_a_pass_that_died_is_resumed_to_the_same_bits(samples, tmp_path, monkeypatch, backend, at):
     engine = replace(ENGINE, backend=backend, work_dir=str(tmp_path))
     whole, _ = ask(samples, replace(engine, work_dir=None))
-    monkeypatch.setattr(checkpoint, "_RARITY", 0)  # save after every shard
+    monkeypatch.setattr(kept_results, "_RARITY", 0)  # save after every shard
     save, saved = checkpoint.Checkpoint.save, []
 
     def dies(self, get):
@@ -131,7 +132,7 @@ _PROGRAM = """
 import os, signal, sys
 from onnxtweak import commands
 from onnxtweak.engine import session
-from onnxtweak.engine.scoring import checkpoint
+from onnxtweak.engine.kept import kept_results
 from onnxtweak.model.file import output_file
 from onnxtweak.settings import *
 from onnxtweak.stages import preprocessing_check
@@ -148,10 +149,10 @@ def mortal(function):
         return function(*arguments, **options)
     return run
 
-checkpoint._RARITY = 0
+kept_results._RARITY = 0
 preprocessing_check.likely_mistake = lambda *_, **__: None  # its runs are no passes
 session.Session.run_into = mortal(session.Session.run_into)  # every batch of every pass
-checkpoint.os.replace = output_file.os.replace = mortal(os.replace)  # written, but not in its place
+output_file.os.replace = mortal(os.replace)  # written, but not in its place
 join = JoinSettings(criterion="net-gain", count=(1, 5))
 options = {"settings": join}
 if command == "retrain":
@@ -226,7 +227,7 @@ def test_a_damaged_shard_of_a_table_is_collected_again(samples, tmp_path):
         )
 
     first = ask()
-    shards = sorted(tmp_path.glob("table-*-00002.npz"))
+    shards = sorted(tmp_path.glob("pass-*-00002.npz"))
     assert shards
     for file in shards:
         file.write_bytes(file.read_bytes()[:100])

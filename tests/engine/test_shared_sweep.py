@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from onnxtweak.engine.kept import kept_results
 from onnxtweak.engine.machine.memory_plan import TapSlice
-from onnxtweak.engine.scoring import checkpoint, parted, shared_sweep
+from onnxtweak.engine.scoring import parted, shared_sweep
 from onnxtweak.engine.scoring.finish import TargetGaps
 from onnxtweak.engine.scoring.sweep import Sweep, merge
 from onnxtweak.engine.shared import by_ranges
@@ -190,7 +191,7 @@ class Killed(Exception):
 def test_a_pass_by_ranges_that_died_goes_on_with_other_workers(samples, tmp_path, monkeypatch):
     engine = replace(ENGINE, work_dir=str(tmp_path))
     whole, _ = ask(samples, replace(engine, work_dir=None))
-    monkeypatch.setattr(checkpoint, "_RARITY", 0)
+    monkeypatch.setattr(kept_results, "_RARITY", 0)
     real, taken = shared_sweep.merge, []
 
     def dies(seen, shard):

@@ -13,7 +13,7 @@ from onnxtweak.data.splits import View
 from onnxtweak.engine.passes import Engine, plan_of
 from onnxtweak.engine.position_batches import position_batches, shard_ends
 from onnxtweak.engine.session import Session, session_of
-from onnxtweak.engine.shared.shards import by_shards
+from onnxtweak.engine.shared.kept_shards import kept_by_shards
 from onnxtweak.engine.subject import Subject, filled
 from onnxtweak.head import ONE_LABEL, ROUNDING, Head, by_sample
 from onnxtweak.settings import EngineSettings
@@ -64,23 +64,23 @@ def shown_pass(subject: Subject, view: View, engine: Engine, what: str) -> Shown
     Z = np.empty((count, C), wide)
     shown = ShownClasses(Z, classes, np.empty(count, bool), numbers, subject.head)
     at = 0
-    for shard in by_shards(_shards, subject, view, engine, what):
-        for part in shard:
-            span = slice(at, at + len(part[0]))
-            shown.Z[span], shown.classes[span], shown.contradicted[span], own = part
-            if rest:
-                numbers[span] = own
-            at = span.stop
+    for part in kept_by_shards(_shards, subject, view, engine, what, "shown"):
+        span = slice(at, at + len(part[0]))
+        shown.Z[span], shown.classes[span], shown.contradicted[span], *own = part
+        if rest:
+            (numbers[span],) = own
+        at = span.stop
     return shown
 
 
 _Part = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
-def _shards(subject: Subject, view: View, engine: Engine, what: str) -> Iterator[list[_Part]]:
-    """The batches of each shard."""
+def _shards(subject: Subject, view: View, engine: Engine, what: str) -> Iterator[tuple[np.ndarray, ...]]:
+    """`ShownClasses` of each shard, as a tuple; `numbers` only where they are not the classes."""
     begin = time.perf_counter()
     session, logits = _open(subject, engine.settings, subject.maps * len(view.samples))
+    parts = 4 if subject.readout is not None and subject.readout.rest else 3
     ends, done, batches = set(shard_ends(view, engine.settings.shard).tolist()), 0, []
     with engine.passing(what, len(view.samples), session, begin):
         for part, count in _parts(subject, view, engine, session, logits):
@@ -88,7 +88,7 @@ def _shards(subject: Subject, view: View, engine: Engine, what: str) -> Iterator
             batches.append(part)
             done += len(part[0])
             if done in ends:
-                yield batches
+                yield tuple(map(np.concatenate, zip(*batches, strict=True)))[:parts]
                 batches = []
 
 
