@@ -20,7 +20,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from hashlib import sha256
 from typing import Protocol
 
 import numpy as np
@@ -151,12 +150,6 @@ class Neurons:
 
     def __len__(self) -> int:
         return len(self.index)
-
-    @property
-    def digest(self) -> str:
-        """sha256 in hex of which they are, and in which order."""
-        arrays = self.tap_of.astype("<i4").tobytes() + self.index.astype("<i8").tobytes()
-        return sha256(repr(self.taps).encode("utf-8", "surrogatepass") + arrays).hexdigest()
 
 
 @dataclass(frozen=True)

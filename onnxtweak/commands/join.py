@@ -16,6 +16,7 @@ from onnxtweak.goal import ResolvedGoal
 from onnxtweak.method.folds import digest_of
 from onnxtweak.method.join import join_synapses, prefix_sums
 from onnxtweak.method.selection.candidates import Theta
+from onnxtweak.method.selection.numbering import digest_of_neurons
 from onnxtweak.method.selection.ranking import Ranking, candidates_wanted, united
 from onnxtweak.method.tuning.by_head import choose_point, control_bias
 from onnxtweak.method.tuning.operating_point import OperatingPoint
@@ -88,7 +89,7 @@ def _validation_tables(
     """Z (N, C) and the prefix sums (N, c, G) of validation, in one pass that stores no T."""
     work = partial(_prefix_shards, rankings=rankings, counts=settings.count)
     weights = [digest_of(one.weight) for one in rankings]
-    made = f"prefix sums {settings.count} {united(rankings).digest} {weights}"
+    made = f"prefix sums {settings.count} {digest_of_neurons(united(rankings))} {weights}"
     shards = kept_by_shards(work, job.subject, job.splits.validation, job.engine, "validate", made)
     logits, prefix = zip(*((Z.copy(), sums.copy()) for Z, sums in shards), strict=True)
     return np.concatenate(logits), np.concatenate(prefix)

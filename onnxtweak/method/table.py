@@ -28,6 +28,7 @@ from onnxtweak.method.large_arrays import (
     of_columns,
     taken,
 )
+from onnxtweak.method.selection.numbering import digest_of_neurons
 from onnxtweak.types import AT_POSITIONS, Neurons, Tap
 
 # Copies of T that a solver makes: standardised, turned, and one to spare; and arrays as large as the logits.
@@ -144,7 +145,7 @@ def gather(
     T = new_array((len(view), len(neurons)), np.float32, folder.of_values)
     Z = new_array((len(view), subject.classes), kind, folder.of_logits)
     work, at = partial(_values, neurons=neurons if len(neurons) else None), 0
-    made = f"values {neurons.digest}"
+    made = f"values {digest_of_neurons(neurons)}"
     shards = kept_by_shards(work, subject, view, engine, what, made) if len(view) else ()
     for T_part, Z_part in shards:
         part = slice(at, at + len(Z_part))

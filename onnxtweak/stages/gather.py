@@ -19,6 +19,7 @@ from onnxtweak.errors import UsageError
 from onnxtweak.method.fit.learning import Learning
 from onnxtweak.method.folds import KeptArrays, not_kept
 from onnxtweak.method.large_arrays import require_free
+from onnxtweak.method.selection.numbering import digest_of_neurons
 from onnxtweak.method.table import Table, TableFolder, gather, logits_fit, most_neurons, stacked
 from onnxtweak.settings import FitSettings
 from onnxtweak.stages.open_job import Job
@@ -85,7 +86,7 @@ def kept_results(job: Job, what: str, **facts: Any) -> KeptArrays:
 
 def kept_from_tables(job: Job, neurons: Neurons, what: str) -> KeptArrays:
     """`kept_results` of what is learnt from tables of fit and validation samples."""
-    return kept_results(job, what, samples=job.splits.digest, neurons=neurons.digest)
+    return kept_results(job, what, samples=job.splits.digest, neurons=digest_of_neurons(neurons))
 
 
 def gather_tables(job: Job, neurons: Neurons) -> tuple[Table, Table]:

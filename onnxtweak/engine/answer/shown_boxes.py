@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain, islice
 
 import numpy as np
 
@@ -12,9 +13,11 @@ from onnxtweak.boxes.overlap import overlaps
 from onnxtweak.boxes.suppression import Detections, suppressed
 from onnxtweak.boxes.truth import Truth
 from onnxtweak.data.dataset import Dataset
+from onnxtweak.data.splits import View
 from onnxtweak.engine.answer.detections import picture_size
 from onnxtweak.engine.passes import Engine, plan_of
 from onnxtweak.engine.session import open_session
+from onnxtweak.engine.shared.kept_shards import Arrays, kept_by_shards
 from onnxtweak.engine.subject import Subject, filled
 from onnxtweak.model.detector.layout import BoxNumbers
 from onnxtweak.model.edit.expose import expose_tensors
@@ -55,7 +58,8 @@ def shown_anchors(
     names = [port.name for port in session.inputs]
     plan = plan_of(subject, engine, subject.classes + 4, len(samples), session.device)
     with engine.passing(what, len(samples), session, begin):
-        for feeds, _, chunk in dataset.batches(samples, plan.batch, threads=engine.settings.cores):
+        settings = engine.settings
+        for feeds, _, chunk in dataset.batches(samples, plan.batch, settings.shard, settings.cores):
             count = plan.batch if plan.fixed else len(chunk)
             whole = {name: filled(value, count) for name, value in feeds.items()}
             values = session.run(subject.feeding.fed(whole, names), outputs)
@@ -64,6 +68,19 @@ def shown_anchors(
             for row, sample in enumerate(chunk.tolist()):
                 yield Anchors(sample, scores[row], there[row], found.numbers[row], size)
             engine.progress.advance(len(chunk))
+
+
+def samples_alone(dataset: Dataset, samples: np.ndarray) -> View:
+    """Some samples (n,) int64, ascending, each a row; without labels, whatever rows the dataset has."""
+    no_labels = np.zeros(len(dataset), np.int64)
+    return View(replace(dataset, labels=no_labels, sizes=(), coded=0), samples)
+
+
+def shards_of_anchors(subject: Subject, view: View, engine: Engine, what: str) -> Iterator[Iterator[Anchors]]:
+    """`shown_anchors` of each shard of a view of whole samples, which has to be read before the next one."""
+    each = shown_anchors(subject, view.dataset, view.rows, engine, what)
+    for first in each:
+        yield chain((first,), islice(each, engine.settings.shard - 1))
 
 
 def meaning_of(each: Iterable[Anchors], objects: Truth, meanings: Sequence[BoxNumbers]) -> BoxNumbers:
@@ -82,9 +99,25 @@ def detections(
     subject: Subject, dataset: Dataset, samples: np.ndarray, engine: Engine, what: str
 ) -> Detections:
     """What is found in some samples (n,), numbered from 0 on, after suppression of what overlaps."""
+    view = samples_alone(dataset, samples)
+    shards = kept_by_shards(_left_over, subject, view, engine, what, "detections")
+    empty = (
+        np.empty(0, np.int64),
+        np.empty(0, np.int64),
+        np.empty(0, np.float32),
+        np.empty((0, 4), np.float32),
+    )
+    parts = zip(empty, *([array.copy() for array in shard] for shard in shards), strict=True)
+    counts, number, score, box = map(np.concatenate, parts)
+    return Detections(np.repeat(np.arange(len(counts)), counts), number, score, box, len(counts))
+
+
+def _left_over(subject: Subject, view: View, engine: Engine, what: str) -> Iterator[Arrays]:
+    """Of each shard how many boxes each sample has, and class, score and box of all."""
     means = numbers_of(subject)
-    each = shown_anchors(subject, dataset, samples, engine, what)
-    return Detections.joined(suppressed(one.boxes(means), one.scores) for one in each)
+    for shard in shards_of_anchors(subject, view, engine, what):
+        found = Detections.joined(suppressed(one.boxes(means), one.scores) for one in shard)
+        yield np.bincount(found.sample, minlength=found.samples), found.number, found.score, found.box
 
 
 def numbers_of(subject: Subject) -> BoxNumbers:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from hashlib import sha256
 
 import numpy as np
 
@@ -41,3 +42,9 @@ def taking_turns(rankings: Sequence[np.ndarray], count: int) -> np.ndarray:
 def _starts(taps: Sequence[Tap]) -> np.ndarray:
     """Number of the first neuron of each tap, and one past the last of all."""
     return np.cumsum([0, *(tap.neurons for tap in taps)])
+
+
+def digest_of_neurons(neurons: Neurons) -> str:
+    """sha256 in hex of which they are, and in which order."""
+    arrays = neurons.tap_of.astype("<i4").tobytes() + neurons.index.astype("<i8").tobytes()
+    return sha256(repr(neurons.taps).encode("utf-8", "surrogatepass") + arrays).hexdigest()

@@ -9,6 +9,8 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain
 
 import numpy as np
 
@@ -17,8 +19,9 @@ from onnxtweak.boxes.matching import IGNORED, NOTHING, matched
 from onnxtweak.boxes.truth import AnchorBoxes
 from onnxtweak.data.dataset import Dataset
 from onnxtweak.data.splits import FIT, VALIDATION, Splits, View
-from onnxtweak.engine.answer.shown_boxes import meaning_of, numbers_of, shown_anchors
+from onnxtweak.engine.answer.shown_boxes import meaning_of, numbers_of, shards_of_anchors, shown_anchors
 from onnxtweak.engine.passes import Engine
+from onnxtweak.engine.shared.kept_shards import Arrays, kept_by_shards
 from onnxtweak.engine.subject import Subject
 from onnxtweak.errors import DataError
 from onnxtweak.goal import class_names
@@ -134,25 +137,40 @@ def _require_classes(dataset: Dataset, classes: int, names: tuple[str, ...]) -> 
 def _matched(subject: Subject, dataset: Dataset, engine: Engine, names: tuple[str, ...]) -> _Matched:
     """The labels of all anchors, of one pass; -1 for one that does not count, C for no object."""
     assert dataset.objects is not None
-    each, means = subject.positions, numbers_of(subject)
-    labels = np.full((len(dataset), each), IGNORED, np.int32)
-    score = np.zeros((len(dataset), each), np.float32)
-    rows, boxes, there = [np.empty(0, np.int64)], [np.empty((0, 4), np.float32)], [np.empty(0, np.float32)]
-    for found in shown_anchors(subject, dataset, np.arange(len(dataset)), engine, "match"):
-        number, truth = dataset.objects.within(found.sample)
-        placed = found.boxes(means)
-        score[found.sample] = found.scores.max(axis=1)
-        own = matched(placed, score[found.sample], number, truth)
-        own = labels[found.sample] = np.where(own == NOTHING, len(names), own)
-        kept = np.flatnonzero((score[found.sample] > _SOME_SCORE) | ((own >= 0) & (own < len(names))))
-        rows.append(found.sample * each + kept)
-        boxes.append(placed[kept])
-        there.append(found.objectness[kept])
-    anchors = AnchorBoxes(np.concatenate(rows), np.concatenate(boxes), np.concatenate(there))
+    each, view = subject.positions, View(dataset, np.arange(len(dataset)))
+    work = partial(_matched_shards, classes=len(names))
+    shards = kept_by_shards(work, subject, view, engine, "match", f"matched with {len(names)} classes")
+    empty = (
+        (np.empty((0, each), np.int32), np.empty((0, each), np.float32)),
+        (np.empty(0, np.int64), np.empty((0, 4), np.float32), np.empty(0, np.float32)),
+    )
+    parts = zip(chain(*empty), *([array.copy() for array in shard] for shard in shards), strict=True)
+    labels, score, *kept = map(np.concatenate, parts)
+    anchors = AnchorBoxes(*kept)
     objects, coded = replace(dataset.objects, anchors=anchors), len(names) if subject.head.several else 0
     own = labels.reshape(-1) if coded else np.maximum(labels.reshape(-1), IGNORED)
     changed = replace(dataset, labels=own, sizes=(each,), classes=names, objects=objects, coded=coded)
     return _Matched(changed, score.reshape(-1))
+
+
+def _matched_shards(
+    subject: Subject, view: View, engine: Engine, what: str, classes: int
+) -> Iterator[Arrays]:
+    """Of each shard the labels (n, A) of all anchors and their highest scores; and of those that may matter
+    which they are among the anchors of all samples, their boxes and objectness."""
+    objects, means = view.dataset.objects, numbers_of(subject)
+    assert objects is not None
+    for shard in shards_of_anchors(subject, view, engine, what):
+        found = []
+        for one in shard:
+            number, truth = objects.within(one.sample)
+            placed, score = one.boxes(means), one.scores.max(axis=1).astype(np.float32, copy=False)
+            own = matched(placed, score, number, truth)
+            own = np.where(own == NOTHING, classes, own).astype(np.int32)
+            kept = np.flatnonzero((score > _SOME_SCORE) | ((own >= 0) & (own < classes)))
+            rows = one.sample * len(own) + kept
+            found.append((own[None], score[None], rows, placed[kept], one.objectness[kept]))
+        yield tuple(map(np.concatenate, zip(*found, strict=True)))
 
 
 def _drawn(rows: np.ndarray, own: _Matched, classes: int, most: int, seed: int) -> np.ndarray:

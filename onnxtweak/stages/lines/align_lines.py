@@ -19,6 +19,8 @@ from onnxtweak.data.dataset import Dataset
 from onnxtweak.data.splits import KEPT, TEST, Splits, View, on_positions, with_positions
 from onnxtweak.data.stratified import thinned
 from onnxtweak.engine.passes import Engine, capture
+from onnxtweak.engine.shared.kept_shards import Arrays, kept_by_shards
+from onnxtweak.engine.shared.shards import captured_shards
 from onnxtweak.engine.subject import Subject
 from onnxtweak.errors import DataError
 from onnxtweak.head import ONE_LABEL
@@ -116,8 +118,9 @@ def seen_in(lines: View, subject: Subject, engine: Engine) -> list[tuple[str, np
         return []
     every = with_positions(known, len(known) * bare.positions, 0, labelled=False)
     return [
-        (texts[rows.start // bare.positions], ONE_LABEL.predict(Z))
-        for rows, Z in _samples(subject, every, engine)
+        (texts[int(got.rows[line.start]) // bare.positions], ONE_LABEL.predict(got.Z[line]))
+        for got in capture(subject, every, engine, "align")
+        for line in _lines(got.rows, bare.positions)
     ]
 
 
@@ -139,21 +142,21 @@ def _aligned(subject: Subject, dataset: Dataset, alphabet: Alphabet, engine: Eng
             where=dataset.locate(line),
             hint="leave such lines out, or give the characters of its classes with --alphabet FILE",
         )
-    lines, wrong, length = replace(dataset.lines, alphabet=alphabet), 0, 0
+    lines, wrong, length, at = replace(dataset.lines, alphabet=alphabet), 0, 0, 0
     bare = replace(_unlabelled(dataset, subject), classes=alphabet.names, lines=lines)
     labels = bare.labels
     hard, plain = np.zeros((2, len(labels)), bool)
     every = with_positions(View(bare, np.arange(len(dataset))), len(labels), 0, labelled=False)
-    for rows, Z in _samples(subject, every, engine):
-        text, shown = lines.texts[rows.start // bare.positions], ONE_LABEL.predict(Z)
-        path = align(Z, alphabet.numbers(text), alphabet.blank) if text else None
-        plain[rows] = shown == alphabet.blank
-        if length < _JUDGED:
-            wrong, length = wrong + edit_distance(text, alphabet.read(shown)) * bool(text), length + len(text)
-        if path is not None:
-            labels[rows] = over_whole_runs(path, shown, alphabet.blank)
-            hard[rows] = (shown != labels[rows]) | (ONE_LABEL.margin(Z) < _CLOSE)
-            plain[rows] &= labels[rows] == alphabet.blank
+    for shard in kept_by_shards(_aligned_shards, subject, every, engine, "align", f"aligned {alphabet}"):
+        own = every.rows[at : at + len(shard[0])]
+        at += len(own)
+        labels[own], shown, hard[own] = shard
+        plain[own] = (shown == alphabet.blank) & ((labels[own] == alphabet.blank) | (labels[own] < 0))
+        for span in _lines(own, bare.positions) if length < _JUDGED else ():
+            text = lines.texts[own[span.start] // bare.positions]
+            if length < _JUDGED:
+                misread = edit_distance(text, alphabet.read(shown[span])) if text else 0
+                wrong, length = wrong + misread, length + len(text)
     if any(lines.texts) and not (labels >= 0).any():
         raise DataError(
             f"no line fits into the {bare.positions:,} positions of the model's scores",
@@ -164,13 +167,31 @@ def _aligned(subject: Subject, dataset: Dataset, alphabet: Alphabet, engine: Eng
     return _Aligned(replace(bare, lines=lines), hard, plain)
 
 
-def _samples(subject: Subject, view: View, engine: Engine) -> Iterator[tuple[slice, np.ndarray]]:
-    """Rows and scores (P, C) of each sample."""
-    for got in capture(subject, view, engine, "align"):
-        starts = np.flatnonzero(np.diff(got.rows // view.dataset.positions, prepend=-1))
-        for start, end in pairwise([*starts.tolist(), len(got.rows)]):
-            first = int(got.rows[start])
-            yield slice(first, first + end - start), got.Z[start:end]
+def _aligned_shards(subject: Subject, view: View, engine: Engine, what: str) -> Iterator[Arrays]:
+    """Of each shard of all positions the label of each, as of `_aligned`, the class that the model shows
+    there, and whether it is wrong or hardly right."""
+    lines, positions = view.dataset.lines, view.dataset.positions
+    assert lines is not None and lines.alphabet is not None
+    alphabet = lines.alphabet
+    for shard in captured_shards(subject, view, engine, what):
+        found = []
+        for got in shard:
+            for line in _lines(got.rows, positions):
+                Z, text = got.Z[line], lines.texts[int(got.rows[line.start]) // positions]
+                shown = ONE_LABEL.predict(Z)
+                path = align(Z, alphabet.numbers(text), alphabet.blank) if text else None
+                labels, hard = np.full(len(Z), -1), np.zeros(len(Z), bool)
+                if path is not None:
+                    labels = over_whole_runs(path, shown, alphabet.blank)
+                    hard = (shown != labels) | (ONE_LABEL.margin(Z) < _CLOSE)
+                found.append((labels, shown, hard))
+        yield tuple(map(np.concatenate, zip(*found, strict=True)))
+
+
+def _lines(rows: np.ndarray, positions: int) -> Iterator[slice]:
+    """Where each line lies among rows (n,) that hold all positions of some."""
+    starts = np.flatnonzero(np.diff(rows // positions, prepend=-1))
+    return (slice(*each) for each in pairwise([*starts.tolist(), len(rows)]))
 
 
 def _said(dataset: Dataset) -> Iterator[str]:
