@@ -24,7 +24,7 @@ from onnxtweak.results import Result
 from onnxtweak.settings import AugmentSettings, DataSettings, EngineSettings, OutputSettings, TapSettings
 from onnxtweak.stages.check_paths import check_paths
 from onnxtweak.stages.deliver import check_outputs, deliver
-from onnxtweak.stages.gather import gather_tables, kept_from_tables
+from onnxtweak.stages.gather import gather_tables, kept_from_tables, kept_results
 from onnxtweak.stages.objects.anchors import decided_anchors
 from onnxtweak.stages.open_job import Job, prepare
 from onnxtweak.stages.plan_passes import PassRequest
@@ -134,7 +134,8 @@ def _proposal(
     boost, count = nothing.patched(None, trained.patch), len(neurons)
     scale = (_scales if goal.head.several else _scale)(validation, boost, goal)
     patch = trained.patch.by_class(goal.on_all_classes(scale, validation.Z.shape[1]))
-    control = best_thresholds if goal.head.several else overall_bias
+    kept, of = kept_results(job, "augment"), (validation.Z, validation.labels, goal)
+    control = best_thresholds(*of) if goal.head.several else overall_bias(*of, None, kept)
     trials = before_and_after(validation, validation.Z + boost, goal, count)
     return Proposal(
         command="augment",
@@ -143,7 +144,7 @@ def _proposal(
         patch=patch if scale.any() else no_patch(),
         base=validation.Z,
         tweaked=validation.patched(None, patch),
-        bias=control(validation.Z, validation.labels, goal),
+        bias=control,
         point=OperatingPoint(np.where(scale != 0, count, 0), scale, trials),
         theta=settings.theta,
         criterion=settings.criterion,

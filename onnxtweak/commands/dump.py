@@ -12,8 +12,8 @@ from onnxtweak.engine.dump import check_directory, write_dump
 from onnxtweak.errors import DataError
 from onnxtweak.input_files import require_regular
 from onnxtweak.results import Dumped
-from onnxtweak.settings import DataSettings, EngineSettings, TapSettings
-from onnxtweak.stages.check_paths import check_folder, files_named
+from onnxtweak.settings import DataSettings, EngineSettings, OutputSettings, TapSettings
+from onnxtweak.stages.check_paths import check_folder, check_paths, files_named
 from onnxtweak.stages.head_check import require_no_boxes
 from onnxtweak.stages.open_job import open_whole
 from onnxtweak.types import Neurons, Progress, Tap, silent
@@ -37,6 +37,7 @@ def dump(
     read = [Path(model), *files_named(data, engine), *([] if neurons is None else [Path(neurons)])]
     check_folder(directory, read)
     check_directory(Path(directory), force)
+    check_paths(OutputSettings(), model, data, engine)
     job = open_whole(model, data, engine, taps, progress, watch=neurons is None)
     require_no_boxes(job.subject, "dumping tables")
     chosen = None if neurons is None else _best_neurons(neurons)

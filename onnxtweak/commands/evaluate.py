@@ -18,8 +18,9 @@ from onnxtweak.metric.several import MicroF1
 from onnxtweak.model.file.model_file import ModelSource
 from onnxtweak.quantities import number_of
 from onnxtweak.results import Evaluation
-from onnxtweak.settings import DataSettings, EngineSettings, TapSettings, TargetSettings
+from onnxtweak.settings import DataSettings, EngineSettings, OutputSettings, TapSettings, TargetSettings
 from onnxtweak.stages.boxes.measure import FoundObjects, box_readings, box_targets
+from onnxtweak.stages.check_paths import check_paths
 from onnxtweak.stages.lines.read_lines import line_readings
 from onnxtweak.stages.objects.doubts import doubt_about_boxes
 from onnxtweak.stages.objects.propose import require_measured_whole
@@ -50,6 +51,7 @@ def evaluate(
     """
     for text in metrics:
         require_metric(text)
+    check_paths(OutputSettings(), model, data, engine)
     job = open_whole(model, data, engine, taps, progress, watch=False)
     view = job.splits.fit
     if job.subject.detector is not None:

@@ -33,6 +33,7 @@ from onnxtweak.settings import (
 from onnxtweak.stages.check_paths import check_paths
 from onnxtweak.stages.choose_goal import choose_goal
 from onnxtweak.stages.deliver import check_outputs, deliver
+from onnxtweak.stages.gather import kept_results
 from onnxtweak.stages.objects.anchors import decided_anchors
 from onnxtweak.stages.open_job import Job, prepare
 from onnxtweak.stages.plan_passes import PassRequest
@@ -69,7 +70,7 @@ def join(
     rankings = rank_neurons(job, theta.best, goal, settings)
     Z, prefix = _validation_tables(job, rankings, settings)
     labels, scales = job.splits.validation.labels, None if settings.exact_scale else settings.scale
-    point = choose_point(Z, labels, goal, prefix, settings.count, scales)
+    point = choose_point(Z, labels, goal, prefix, settings.count, scales, kept_results(job, "join"))
     tweaked = _with_boost(Z, prefix, point, settings, goal.targets)
     proposal = _proposal(job, goal, settings, theta, rankings, point, (Z, tweaked))
     return deliver(job, proposal, output)
@@ -147,7 +148,7 @@ def _proposal(
         patch=synapses,
         base=logits[0],
         tweaked=logits[1],
-        bias=control_bias(logits[0], job.splits.validation.labels, goal),
+        bias=control_bias(logits[0], job.splits.validation.labels, goal, kept_results(job, "join")),
         point=point,
         theta=settings.theta,
         criterion=criterion_of(rankings),

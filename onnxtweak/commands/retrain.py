@@ -114,13 +114,13 @@ def _once(
     rankings = rank_neurons(job, best, goal, join)
     fit, validation = gather_tables(job, united(rankings))
     ends = np.cumsum([0, *(len(r.weight) for r in rankings)])
+    kept = kept_from_tables(job, united(rankings), "retrain")
     with job.timed("retrain"):
-        kept = kept_from_tables(job, united(rankings), "retrain")
         found = {n: _retrained((fit, validation), goal, ends, n, settings, kept) for n in join.count}
     # `choose` divides by n, as a join does; retrained weights are not to be divided.
     prefix = np.stack([boost * n for n, (_, boost) in found.items()], axis=2)
     scales = None if join.exact_scale else (0.0, *settings.scale)
-    point = choose_point(validation.Z, validation.labels, goal, prefix, join.count, scales)
+    point = choose_point(validation.Z, validation.labels, goal, prefix, join.count, scales, kept)
     weights = {n: weights for n, (weights, _) in found.items()}
     neurons, synapses = _synapses(rankings, targets, point, weights)
     tweaked = validation.Z.copy()
@@ -135,7 +135,7 @@ def _once(
         patch=synapses,
         base=validation.Z,
         tweaked=tweaked,
-        bias=control_bias(validation.Z, validation.labels, goal),
+        bias=control_bias(validation.Z, validation.labels, goal, kept),
         point=point,
         theta=join.theta,
         criterion=criterion_of(rankings),
@@ -203,7 +203,8 @@ def _scheduled(
         )
     neurons = _distinct(united(rankings))
     fit, validation = gather_tables(job, neurons)
-    pool = NeuronPool(fit, validation, goal, job.names, kept_from_tables(job, neurons, "schedule"))
+    kept = kept_from_tables(job, neurons, "schedule")
+    pool = NeuronPool(fit, validation, goal, job.names, kept)
     with job.timed("schedule"):
         grown, outcomes = run_schedule(stages, pool, join, settings, job.engine)
     columns, synapses = grown.flat()
@@ -222,7 +223,7 @@ def _scheduled(
         patch=synapses,
         base=validation.Z,
         tweaked=tweaked,
-        bias=control_bias(validation.Z, validation.labels, goal),
+        bias=control_bias(validation.Z, validation.labels, goal, kept),
         point=OperatingPoint(n, (n > 0).astype(float), trials),
         theta=join.theta,
         criterion=criterion_of(rankings),

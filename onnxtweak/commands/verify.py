@@ -5,14 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from onnxtweak.data.splits import View
 from onnxtweak.engine.answer.shown import shown_pass
 from onnxtweak.engine.opened import opened_model
-from onnxtweak.engine.passes import Captured, capture
+from onnxtweak.engine.passes import Engine
 from onnxtweak.engine.shared.logits import logits_pass
+from onnxtweak.engine.shared.shards import by_shards, captured_shards
 from onnxtweak.engine.subject import Subject, few_samples, made_up_samples, measured
 from onnxtweak.engine.tap_safety import neutral_samples
 from onnxtweak.errors import MachineError, ModelError, UsageError
@@ -22,6 +25,7 @@ from onnxtweak.model.edit.record import recorded_tweak
 from onnxtweak.model.file.model_file import ModelFile, read_model
 from onnxtweak.model.file.tweak_metadata import COPY_HINT, TweakInside, tweaks_inside
 from onnxtweak.other_answers import RuntimeRun
+from onnxtweak.patch import Patch
 from onnxtweak.results import Verified
 from onnxtweak.settings import DataSettings, EngineSettings, HeadWord
 from onnxtweak.stages.accuracy_check import check_accuracy, recorded_targets
@@ -50,7 +54,7 @@ from onnxtweak.stages.other_models.rewritten import compare_rewritten
 from onnxtweak.stages.other_models.runtimes import check_runtimes
 from onnxtweak.stages.preprocess_record import as_recorded
 from onnxtweak.stages.preprocessing_check import doubts
-from onnxtweak.types import Check, FileRef, Metrics, Progress, Unchecked, silent
+from onnxtweak.types import Check, FileRef, Metrics, Neurons, Progress, Unchecked, silent
 from onnxtweak.verdict import GroupChange
 
 # Accuracy before and after, if it was measured, what became of groups, and what was counted.
@@ -248,9 +252,13 @@ def _in_other_runtimes(run: _Run, job: Job) -> Iterator[Check | Unchecked]:
         yield from checks
 
 
-def _values(batch: Captured) -> np.ndarray:
-    """What the patch reads, (n, K); a patch may have no synapses at all."""
-    return batch.V[0] if batch.V else np.empty((len(batch.Z), 0), batch.Z.dtype)
+def _patched_shards(
+    subject: Subject, view: View, engine: Engine, what: str, neurons: Neurons, patch: Patch
+) -> Iterator[np.ndarray]:
+    """Logits of each shard with a patch that reads these neurons, of which there may be none."""
+    for shard in captured_shards(subject, view, engine, what, neurons=neurons):
+        values = ((got.Z, got.V[0] if got.V else np.empty((len(got.Z), 0), got.Z.dtype)) for got in shard)
+        yield np.concatenate([patch.applied(Z, T) for Z, T in values])
 
 
 def _record_checks(file: Subject, run: _Run) -> Iterator[Check]:
@@ -290,8 +298,8 @@ def _on_samples(
     tweak = recorded_tweak(run.inside[-1])
     if tweak is not None:
         patch = tweak.patch.scaled(run.inside[-1].scale)
-        batches = capture(former, view, engine, "simulate", neurons=tweak.neurons)
-        predicted_Z = np.concatenate([patch.applied(batch.Z, _values(batch)) for batch in batches])
+        work = partial(_patched_shards, neurons=tweak.neurons, patch=patch)
+        predicted_Z = np.concatenate([Z.copy() for Z in by_shards(work, former, view, engine, "simulate")])
         made.append(check_simulation(file, predicted_Z, after.Z, view.labels))
     start = before.Z if len(run.inside) == 1 else logits_pass(former, view, engine, "before the last tweak")
     made.append(check_accuracy(run.inside[-1], view, file, (start, after.Z)))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ import numpy as np
 from onnxtweak.data.sources.npy import NO_ARRAY
 from onnxtweak.data.splits import View
 from onnxtweak.disk_space import new_mapped, writing
-from onnxtweak.engine.passes import Captured, Engine, capture
+from onnxtweak.engine.passes import Captured, Engine
+from onnxtweak.engine.shared.shards import by_shards, captured_shards
 from onnxtweak.engine.subject import Subject
 from onnxtweak.errors import DataError, OutputError
 from onnxtweak.in_memory import SampleSource
@@ -93,11 +95,41 @@ def write_dump(
     with ExitStack() as stack:
         with writing(directory, "the dump"):
             staging = stack.enter_context(temporary_folder(directory.parent))
-        size = _write_shards(staging, dump, capture(subject, view, engine, "dump", taps, neurons))
+        engine = replace(engine, settings=replace(engine.settings, shard=min(engine.settings.shard, rows)))
+        size = _write_shards(staging, dump, _batches(subject, view, engine, taps, neurons))
         with writing(directory, "the dump"):
             (staging / MANIFEST).write_text(json.dumps(_manifest(dump), indent=1) + "\n")
             _put_in_place(staging, directory)
     return dump, size
+
+
+def _batches(
+    subject: Subject, view: View, engine: Engine, taps: Sequence[Tap], neurons: Neurons | None
+) -> Iterator[Captured]:
+    """The batches of the pass; each a whole shard where workers make them."""
+    if engine.crew is None or not engine.crew.wanted:
+        for shard in captured_shards(subject, view, engine, "dump", taps, neurons):
+            yield from shard
+        return
+    work, at = partial(_whole_shards, taps=taps, neurons=neurons), 0
+    for Z, *V in by_shards(work, subject, view, engine, "dump"):
+        own = View(view.dataset, view.rows[at : at + len(Z)])
+        at += len(Z)
+        yield Captured(Z, tuple(V), own.labels, own.rows)
+
+
+def _whole_shards(
+    subject: Subject,
+    view: View,
+    engine: Engine,
+    what: str,
+    taps: Sequence[Tap],
+    neurons: Neurons | None,
+) -> Iterator[tuple[np.ndarray, ...]]:
+    """Z of each shard, and V of each tap."""
+    for shard in captured_shards(subject, view, engine, what, taps, neurons):
+        parts = [(got.Z.copy(), *(V.copy() for V in got.V)) for got in shard]
+        yield tuple(map(np.concatenate, zip(*parts, strict=True)))
 
 
 def _put_in_place(staging: Path, directory: Path) -> None:
@@ -141,7 +173,7 @@ def check_directory(directory: Path, force: bool) -> None:
         raise OutputError("cannot write to this folder", where=directory.parent, hint="choose another folder")
 
 
-def _write_shards(folder: Path, dump: Dump, batches: Generator[Captured]) -> int:
+def _write_shards(folder: Path, dump: Dump, batches: Iterator[Captured]) -> int:
     """Fill shard after shard from the batches, which end elsewhere; the size of all in bytes."""
     batch: Captured | None = next(batches)
     at, size = 0, 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -66,6 +66,11 @@ class NothingKept:
 
 
 not_kept = NothingKept()
+
+
+def kept_of(kept: KeptArrays, what: str, arrays: Sequence[np.ndarray | None], make: Make) -> Arrays:
+    """What `make` makes of some arrays, which with `what` are all that it depends on."""
+    return make() if kept is not_kept else kept(f"{what} {digest_of(*arrays)}", make)
 
 
 def digest_of(*arrays: np.ndarray | None) -> str:

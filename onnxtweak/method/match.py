@@ -70,9 +70,7 @@ def match_reference(
     # Decisions are what counts: of the two losses the one under which more are the reference's.
     agreement = [float(goal.head.right(each.held_out, table.labels)[folds.judged].mean()) for each in patches]
     best = patches[int(np.argmax(agreement))] if patches else biases
-    found = settle(
-        table, [biases, best] if patches else [biases], goal, judged=judged, margin=settings.margin
-    )
+    found = settle(table, [biases, best] if patches else [biases], goal, folds=folds, margin=settings.margin)
     shares = (f"{each.name}: {share:.2%}" for each, share in zip(patches, agreement, strict=True))
     said = f"decisions held out that are the reference's: {'; '.join(shares)}"
     return replace(found, notes=(said, *found.notes)) if patches else found

@@ -13,8 +13,9 @@ from onnxtweak import commands
 from onnxtweak.engine.kept import kept_results, saved_arrays
 from onnxtweak.engine.scoring import checkpoint
 from onnxtweak.engine.shared import kept_shards
-from onnxtweak.method.fit import trainings
+from onnxtweak.method.fit import metric_judge, trainings
 from onnxtweak.method.fit.several import hidden
+from onnxtweak.method.tuning import bias_control, by_head, target_bias
 from onnxtweak.settings import (
     AugmentSettings,
     DataSettings,
@@ -57,6 +58,25 @@ JOBS = {
         {"made"},
     ),
     "augment": (commands.augment, {"settings": AugmentSettings(neurons=9, iterations=20)}, {"made"}),
+    "fit for a metric": (
+        commands.fit,
+        {"settings": FitSettings(neurons=6, hidden=0, folds=2, metric="f1"), "targets": TargetSettings()},
+        {"made"},
+    ),
+    "fit of a slice": (
+        commands.fit,
+        {
+            "settings": FitSettings(neurons=6, hidden=0, folds=2, slice="even=1"),
+            "data": DataSettings(("even.npz",)),
+            "targets": TargetSettings(),
+        },
+        {"made"},
+    ),
+    "join": (
+        commands.join,
+        {"settings": JoinSettings(count=(1, 2)), "targets": TargetSettings((str(TARGET),))},
+        {"score", "pass", "made"},
+    ),
     "match": (commands.match, {"settings": MatchSettings("reference.onnx", neurons=6)}, {"made"}),
     "retrain": (
         commands.retrain,
@@ -68,6 +88,16 @@ JOBS = {
 
 # Saves of each kind after which a run ends: each of the first, then one in so many.
 _EACH, _FEW = 2, 5
+
+
+# What sets biases and operating points: what it found is kept as well.
+BIASES = (
+    (target_bias, "_set"),
+    (bias_control, "_overall_bias"),
+    (metric_judge, "tune"),
+    (by_head, "choose_rising"),
+    (by_head, "best_bias"),
+)
 
 
 class Killed(BaseException):
@@ -105,6 +135,8 @@ def test_killed_after_whatever_was_saved(job, cnn, tmp_path, saved, monkeypatch)
     x, y = more_samples(model, 60, seed=5)
     np.savez("must.npz", x=x[:4], y=(y[:4] + 1) % 4)
     np.savez("lock.npz", x=x[4:], y=y[4:])
+    with np.load(data) as held:
+        np.savez("even.npz", **held, even=np.arange(len(held["y"])) % 2)
     if command is commands.match:
         os.link(model, "reference.onnx")
         onnx.save(rounded(onnx.load(model), 4), "model.onnx")
@@ -134,6 +166,12 @@ def test_killed_after_whatever_was_saved(job, cnn, tmp_path, saved, monkeypatch)
     assert not {"screen", "base", "score", "collect"} & {name for name, samples in passes.items() if samples}
     assert all(saved.count(name) == 1 for name in saved if name.startswith(("made", "pass")))
     assert not list((tmp_path / "work").glob("steps-*")), "what is finished needs no state"
+    for module, name in BIASES:
+        monkeypatch.setattr(module, name, None)
+    count = len(saved)
+    again = run(tmp_path / "again.onnx", engine)
+    assert (tmp_path / "again.onnx").read_bytes() == (tmp_path / "whole.onnx").read_bytes()
+    assert len(saved) == count and not [what for what, samples in again.run.passes if samples]
 
 
 def test_compare_killed_after_whatever_was_saved(cnn, tmp_path, saved):

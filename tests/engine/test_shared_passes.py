@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,10 @@ import pytest
 
 from onnxtweak import commands
 from onnxtweak.data.splits import View
+from onnxtweak.engine import dump
 from onnxtweak.engine.answer.shown import shown_pass
+from onnxtweak.engine.answer.shown_boxes import detections
+from onnxtweak.engine.dump import write_dump
 from onnxtweak.engine.passes import Captured, Folding
 from onnxtweak.engine.position_batches import shard_ends
 from onnxtweak.engine.scoring.sweep import taps_of
@@ -33,6 +37,8 @@ from onnxtweak.types import Progress, silent
 from tests.engine.test_shared_sweep import ask, machines, threads
 from tests.engine.test_shared_sweep import same as same_scores
 from tests.support.at_positions import model_at_positions
+from tests.support.finders import finder
+from tests.support.text_lines import text_lines
 from tests.support.weak_class import weak_cnn
 
 # The last shard is short, and no shard is a whole number of batches.
@@ -137,6 +143,54 @@ def test_passes_over_positions_are_shared_too(tmp_path):
     assert by_workers == [(f"{name}, 2 workers", samples) for name, samples in passes]
 
 
+def other_passes(folder, engine):
+    """What passes give that end up in no table of neurons, and their names with how many samples they saw."""
+    arrays, passes = {}, []
+
+    def opened(model, data, **asked):
+        job = prepare(str(model), DataSettings((str(data),), **asked), engine, TapSettings(), silent)
+        passes.extend(job.engine.stats.passes)
+        job.engine.stats.passes.clear()
+        return job
+
+    lines = opened(folder / "reader.onnx", folder / "lines.npz", blank=0)
+    arrays["aligned"] = lines.splits.fit.dataset.labels
+    assert lines.splits.fit.dataset.lines.misread > 0
+    boxes = opened(folder / "joined.onnx", folder / "joined.npz", boxes=True)
+    arrays["matched"] = boxes.splits.fit.dataset.labels
+    shown = detections(boxes.subject, boxes.splits.fit.dataset, np.arange(45), boxes.engine, "count")
+    arrays |= {name: value for name, value in vars(shown).items() if name != "samples"}
+    job = opened(folder / "model.onnx", folder / "data.npz")
+    tables, _ = write_dump(
+        folder / "dump", job.subject, job.splits.fit, job.engine, job.taps, None, force=True
+    )
+    arrays |= {file.name: np.load(file) for file in tables.files[1:]}
+    passes += [*boxes.engine.stats.passes, *job.engine.stats.passes]
+    return arrays, [name for name, samples in passes if samples > engine.shard]
+
+
+@pytest.fixture(scope="module")
+def others_alone(samples):
+    """A folder, and what one process finds there."""
+    folder = Path(samples[0]).parent
+    text_lines(folder, lines=40)
+    finder("joined", folder, samples=60)
+    return folder, *other_passes(folder, ENGINE)
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_lines_boxes_and_dumps_are_shared_too(others_alone, count):
+    folder, alone, passes = others_alone
+    assert (alone["aligned"] >= 0).any() and len(alone["score"]) and len(alone["V-00000.npy"]) == 240
+    with threads(count) as scheduler:
+        shared, by_workers = other_passes(folder, replace(ENGINE, scheduler=scheduler))
+    same(shared, alone)
+    assert {"align", "match", "count", "dump"} <= set(passes)
+    unshared = {"read boxes"}  # of a few samples
+    assert by_workers == [name if name in unshared else f"{name}, {count} workers" for name in passes]
+
+
 @pytest.mark.filterwarnings("default")
 def test_progress_counts_every_sample_once(samples):
     advanced = []
@@ -182,8 +236,32 @@ def test_commands_write_the_same_files_with_machines_of_their_own_folders(sample
             yield command, (tmp_path / f"{name}-{command}.onnx").read_bytes(), made.run.passes
 
     alone = list(run("alone", ENGINE))
-    with machines(tmp_path, 2) as (scheduler, _):
-        shared = list(run("shared", replace(ENGINE, scheduler=scheduler)))
+
+    def verified(engine):
+        made = commands.verify(tweaked=str(tmp_path / "alone-join.onnx"), data=asked["data"], engine=engine)
+        return [str(check) for check in made.checks], str(made.before), str(made.after)
+
+    def dumped(name, engine):
+        named = {name: asked[name] for name in ("model", "data")}
+        commands.dump(**named, directory=str(tmp_path / name), engine=engine)
+        return {file.name: file.read_bytes() for file in (tmp_path / name).glob("*.npy")}
+
+    whole = dumped("whole", ENGINE)
+    proof = verified(ENGINE)
+    monkeypatch.setattr(sys.modules["onnxtweak.commands.verify"], "captured_shards", None)  # here, that is
+    real = dump.by_shards
+
+    def kills(*pass_):
+        for made in real(*pass_):
+            workers[0].kill()
+            yield made
+
+    monkeypatch.setattr(dump, "by_shards", kills)
+    with machines(tmp_path, 2) as (scheduler, workers):
+        engine = replace(ENGINE, scheduler=scheduler)
+        shared = list(run("shared", engine))
+        assert verified(engine) == proof
+        assert dumped("by workers, of whom one dies", engine) == whole
     for (command, data, passes), (_, other, by_workers) in zip(alone, shared, strict=True):
         assert data == other, command
         assert command == "join" or ("screen, 2 workers", 240) in by_workers

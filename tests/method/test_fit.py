@@ -422,7 +422,7 @@ def nothing():
 def test_target_samples_have_a_veto_only_where_they_are_surely_fewer(fewer, more, ahead):
     labels = np.arange(1000) % 20
     table = Table(np.zeros((1000, 0), np.float32), np.zeros((1000, 20), np.float32), labels)
-    settling = Settling(table, ResolvedGoal(TARGETS), np.ones(1000, bool), 1.0, only_targets=False)
+    settling = Settling(table, ResolvedGoal(TARGETS), Folds.of(labels, 5, 0), 1.0, only_targets=False)
     bias, patch = np.ones(1000, bool), np.ones(1000, bool)
     bias[np.flatnonzero(labels == 1)[:3]] = patch[np.flatnonzero(labels == 1)[:3]] = False
     patch[np.flatnonzero(labels == 0)[:fewer]] = False

@@ -9,6 +9,7 @@ import pytest
 
 from onnxtweak.goal import ResolvedGoal
 from onnxtweak.method.fit.fit import Settling
+from onnxtweak.method.folds import Folds
 from onnxtweak.method.table import Table
 from onnxtweak.method.tuning.spared_classes import Ledger
 from onnxtweak.method.tuning.target_bias import error_of_mean, set_target_bias, standard_error
@@ -299,7 +300,7 @@ def test_where_groups_change_together_a_patch_has_to_gain_more():
         base, patched = (np.stack([right, ~right], axis=1).astype(np.float32) for right in (was, now))
         table = Table(np.zeros((len(labels), 1), np.float32), base, labels, groups)
         goal, every = ResolvedGoal(np.array([0])), np.ones(len(labels), bool)
-        settling = Settling(table, goal, every, 1.0, only_targets=False)
+        settling = Settling(table, goal, Folds(labels, every), 1.0, only_targets=False)
         return settling.with_bias(patched), settling
 
     alone, settling = judged(None)

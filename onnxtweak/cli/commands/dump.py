@@ -9,6 +9,7 @@ from onnxtweak.cli.console import Console
 from onnxtweak.cli.options.data import samples_options
 from onnxtweak.cli.options.groups import command, option
 from onnxtweak.cli.options.shared import (
+    MEASURING,
     engine_options,
     force_option,
     model_argument,
@@ -23,7 +24,7 @@ from onnxtweak.quantities import number_of
 @model_argument
 @samples_options()
 @tap_options
-@engine_options("device", "memory", "batch", "threads")
+@engine_options(*MEASURING)
 @option(
     "Output",
     *("-o", "--output", "directory"),

@@ -8,7 +8,7 @@ from onnxtweak.cli.console import Console
 from onnxtweak.cli.options.data import samples_options
 from onnxtweak.cli.options.groups import command
 from onnxtweak.cli.options.shared import (
-    MEASURING,
+    TABLES,
     engine_options,
     logits_option,
     metrics_option,
@@ -26,7 +26,7 @@ from onnxtweak.settings import DataSettings, EngineSettings, TapSettings, Target
 @optional_target_options
 @logits_option
 @metrics_option
-@engine_options(*MEASURING)
+@engine_options(*TABLES)
 @reporting_options
 def evaluate(
     model: str,

@@ -10,7 +10,7 @@ import click
 from onnxtweak.cli.console import Console
 from onnxtweak.cli.options.data import verified_samples_options
 from onnxtweak.cli.options.groups import command, option
-from onnxtweak.cli.options.shared import MEASURING, engine_options, reporting_options
+from onnxtweak.cli.options.shared import TABLES, engine_options, reporting_options
 from onnxtweak.cli.options.values import Words
 from onnxtweak.cli.output import close, require_passed, show
 from onnxtweak.errors import UsageError
@@ -46,7 +46,7 @@ from onnxtweak.settings import DataSettings, EngineSettings, RuntimeName
     "openvino and opencv need the extra `runtimes`.",
 )
 @verified_samples_options
-@engine_options(*MEASURING)
+@engine_options(*TABLES)
 @reporting_options
 def verify(
     tweaked: str,

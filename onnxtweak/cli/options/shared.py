@@ -198,7 +198,7 @@ _ENGINE = {
     "work_dir": _machine(
         "--work-dir",
         metavar="DIR",
-        help="Save scores and tables there as they grow, so that a run that was killed can be resumed.",
+        help="Save what is made there as it grows, so that a run that was killed can be resumed.",
     ),
     "resume": _machine("--resume", is_flag=True, help="Continue from what is saved in --work-dir."),
     "workers": _machine(

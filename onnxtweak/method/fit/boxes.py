@@ -23,7 +23,7 @@ from onnxtweak.method.fit.learning import Learning
 from onnxtweak.method.fit.linear import RIDGES, fit_linear
 from onnxtweak.method.fit.several.problem import MarksProblem
 from onnxtweak.method.fit.several.weights import MarksPath, design_of_marks, held_out_marks
-from onnxtweak.method.folds import Arrays, Folds, digest_of
+from onnxtweak.method.folds import Arrays, Folds, digest_of, in_full, kept_of
 from onnxtweak.method.solvers.multinomial import Solution
 from onnxtweak.method.table import Table
 from onnxtweak.method.tuning.target_bias import BiasChoice
@@ -213,7 +213,9 @@ def _jointly(
     whole, folds = learning.table, learning.folds(settings.folds, seed)
     table = _without_ignored(whole, judge.head)
     before = judge.precision(whole.Z)
-    control = _best_biases(whole, judge, goal, before)
+    what, of = f"biases of boxes, {in_full(goal)}", (whole.Z, judge.places, judge.box, judge.objectness)
+    found = kept_of(folds.kept, what, of, lambda: {"bias": _best_biases(whole, judge, goal, before)})
+    control = found["bias"]
     limits = _AllowedDrops(goal, before)
     progress.start("fit", len(families), "fits")
     tried = []

@@ -87,8 +87,8 @@ def fit_all(
     elif budget.affords(len(goal)):
         tried = try_small(learning, families, goal, budget, folds)
     else:
-        return _too_small(learning.table, goal, budget, folds.judged)
-    return settle(learning.table, tried, goal, judged=folds.judged, margin=settings.margin, budget=budget)
+        return _too_small(learning.table, goal, budget, folds)
+    return settle(learning.table, tried, goal, folds=folds, margin=settings.margin, budget=budget)
 
 
 def try_all(
@@ -154,17 +154,17 @@ def settle(
     tried: Sequence[FitCandidate],
     goal: ResolvedGoal,
     *,
-    judged: np.ndarray | None = None,
+    folds: Folds | None = None,
     margin: float = 1.0,
     budget: Budget | None = None,
 ) -> Fitted:
     """The best candidate, its surplus spent, unless biases alone or the base do as well.
 
     tried : of `try_all` or `try_small`, from simple to complex; may be empty. Where all classes are targets
-    nothing is spent. budget : within one, only targets get biases.
+    nothing is spent. folds : None: all samples are judged on. budget : within one, only targets get biases.
     """
-    judged = np.ones(len(table.labels), bool) if judged is None else judged
-    settling = Settling(table, goal, judged, margin, only_targets=budget is not None)
+    folds = folds or Folds(np.zeros(len(table.labels), np.int64), np.ones(len(table.labels), bool))
+    settling = Settling(table, goal, folds, margin, only_targets=budget is not None)
     patches = [candidate for candidate in tried if candidate.name != ALL_BIASES]
     biases = next((candidate for candidate in tried if candidate.name == ALL_BIASES), None)
     fallback = settling.biases_alone(biases)
@@ -192,18 +192,18 @@ class Settling:
     """Which candidate is the answer, judged on samples that its weights have not seen."""
 
     def __init__(
-        self, table: Table, goal: ResolvedGoal, judged: np.ndarray, margin: float, *, only_targets: bool
+        self, table: Table, goal: ResolvedGoal, folds: Folds, margin: float, *, only_targets: bool
     ) -> None:
-        self.table, self.goal, self.judged, self.margin = table, goal, judged, margin
-        self.only_targets = only_targets
+        self.table, self.goal, self.margin, self.only_targets = table, goal, margin, only_targets
+        self.known, self.judged = folds.kept, folds.judged  # what an earlier run made
         self._known_losses: WeakKeyDictionary[FitCandidate, np.ndarray] = WeakKeyDictionary()
-        self.labels, self.base = table.labels[judged], chosen_rows(table.Z, judged)
+        self.labels, self.base = table.labels[self.judged], chosen_rows(table.Z, self.judged)
         self.temperature = fit_temperature(self.base, self.labels)
         self.base_losses = self._losses(self.base)
         self.was = by_rows(goal.head.right, self.base, self.labels)
         self.of_target = goal.wanted(self.labels)
-        self.kept = None if table.kept is None else table.kept[judged]
-        self.groups = None if table.groups is None else table.groups[judged]
+        self.kept = None if table.kept is None else table.kept[self.judged]
+        self.groups = None if table.groups is None else table.groups[self.judged]
 
     def with_bias(self, logits: np.ndarray) -> BiasChoice:
         """The best biases on top of logits of the judged samples."""
@@ -214,8 +214,8 @@ class Settling:
         return replace(found, holds=found.holds and self._kept_hold(found.right))
 
     def _with_margin(self, logits: np.ndarray, margin: float) -> BiasChoice:
-        own = self.only_targets
-        return set_target_bias(logits, self.base, self.labels, self.goal, margin=margin, only_targets=own)
+        each, own = (logits, self.base, self.labels), self.only_targets
+        return set_target_bias(*each, self.goal, margin=margin, only_targets=own, kept=self.known)
 
     def error(self, was: np.ndarray, now: np.ndarray, of: np.ndarray | None = None) -> float:
         """Standard error of a difference between two accuracies; samples of one group count as they are.
@@ -235,7 +235,7 @@ class Settling:
         """The best that biases do without a neuron. biases : the candidate with one for every class."""
         control = self.with_bias(self.base)
         if self.goal.all_are_targets(self.table.labels):
-            control = replace(control, bias=overall_bias(self.base, self.labels, self.goal))
+            control = replace(control, bias=overall_bias(self.base, self.labels, self.goal, None, self.known))
         if biases is None or not self.learnt(biases):
             return control
         weaker, choice = self.within_limits(biases)
@@ -330,10 +330,10 @@ class Settling:
         return chosen_rows(candidate.held_out, self.judged)
 
 
-def _too_small(table: Table, goal: ResolvedGoal, budget: Budget, judged: np.ndarray | None) -> Fitted:
+def _too_small(table: Table, goal: ResolvedGoal, budget: Budget, folds: Folds) -> Fitted:
     """The answer to a budget that does not cover a bias for each target: the base."""
     unlimited = replace(goal, max_overall_drop=0.0, max_class_drop=None)
-    found = settle(table, [], unlimited, judged=judged, budget=budget)
+    found = settle(table, [], unlimited, folds=folds, budget=budget)
     note = (
         f"a budget of {budget} does not cover a bias for each of {len(goal)} targets: the answer is the base"
     )

@@ -11,9 +11,9 @@ from onnxtweak.goal import ResolvedGoal
 from onnxtweak.method.fit.candidate import FitCandidate, weakened
 from onnxtweak.method.fit.fit import STRENGTHS
 from onnxtweak.method.fit.weighted import GoalJudge, Judged
-from onnxtweak.method.folds import Folds
+from onnxtweak.method.folds import Folds, in_full, kept_of
 from onnxtweak.method.table import Table
-from onnxtweak.method.tuning.metric_bias import predictions, rating, tune
+from onnxtweak.method.tuning.metric_bias import TunedBias, predictions, rating, tune
 from onnxtweak.method.tuning.target_bias import BiasChoice
 from onnxtweak.metric.bootstrap import resampled
 from onnxtweak.metric.kinds import Metric, Predictions
@@ -56,12 +56,17 @@ class MetricJudge(GoalJudge):
         return self._tuned(self.base, None)
 
     def _tuned(self, logits: np.ndarray, candidate: FitCandidate | None) -> Judged:
-        found = tune(logits, self.base, self.labels, self.goal, self.fold, self.margin, self.groups)
+        what = f"biases of {in_full(self.goal)}, margin {self.margin}"
+        each = logits, self.base, self.labels, self.fold, self.groups
+        found = TunedBias.of_arrays(kept_of(self.known, what, each, lambda: self._new(logits).arrays))
         right = self.goal.head.right(found.held_out, self.labels)
         was, now = float(self.was.mean()), float(right.mean())
         trials = Trial(1, 0.0, 0.0, was), Trial(1, 1.0, (was - now) * 100, now)
         choice = BiasChoice(found.bias, right, found.holds, trials)
         return Judged(candidate, choice, found.rating, found.held_out)
+
+    def _new(self, logits: np.ndarray) -> TunedBias:
+        return tune(logits, self.base, self.labels, self.goal, self.fold, self.margin, self.groups)
 
     def gains_surely(self, one: Judged) -> bool:
         """A base whose own cut is not as sure to keep the limit loses to whatever is."""

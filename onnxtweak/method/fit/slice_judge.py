@@ -85,11 +85,12 @@ class SliceJudge(GoalJudge):
         need = self.slice.need(self.codes, self.was)
         for weight in (1.0, *WEIGHTS):
             counted = np.rint(weight**need).astype(np.int64)
-            bias = overall_bias(self.base, self.labels, self.goal, counted)
+            bias = overall_bias(self.base, self.labels, self.goal, counted, self.known)
             shifts = np.zeros_like(self.base)
             for k in np.unique(self.fold):
                 rest = self.fold != k
-                shifts[~rest] = overall_bias(self.base[rest], self.labels[rest], self.goal, counted[rest])
+                own = self.base[rest], self.labels[rest], self.goal, counted[rest]
+                shifts[~rest] = overall_bias(*own, self.known)
             for strength in STRENGTHS:
                 fitted = self.base + (bias * strength).astype(self.base.dtype)
                 if not self._with(best.choice, bias * strength, fitted).holds:

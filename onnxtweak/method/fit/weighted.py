@@ -53,7 +53,7 @@ class GoalJudge(Settling, ABC):
     what: str
 
     def __init__(self, table: Table, goal: ResolvedGoal, folds: Folds, margin: float) -> None:
-        super().__init__(table, goal, folds.judged, margin, only_targets=False)
+        super().__init__(table, goal, folds, margin, only_targets=False)
         self.fold = folds.coarse.number[folds.judged]
 
     @abstractmethod

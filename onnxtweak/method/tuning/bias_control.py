@@ -6,6 +6,7 @@ import numpy as np
 
 from onnxtweak.goal import ResolvedGoal
 from onnxtweak.head import Head
+from onnxtweak.method.folds import KeptArrays, kept_of, not_kept
 from onnxtweak.method.large_arrays import let_go, parts, transposed
 from onnxtweak.method.tuning.boosted import BoostTable
 from onnxtweak.method.tuning.operating_point import choose
@@ -16,13 +17,24 @@ _TURNS = 5
 
 
 def overall_bias(
-    Z: np.ndarray, labels: np.ndarray, goal: ResolvedGoal, weight: np.ndarray | None = None
+    Z: np.ndarray,
+    labels: np.ndarray,
+    goal: ResolvedGoal,
+    weight: np.ndarray | None = None,
+    kept: KeptArrays = not_kept,
 ) -> np.ndarray:
     """Biases (C,) float64, on the targets, with the best overall accuracy. Z (N, C); labels (N,).
 
     Each is exact while the others stay as they are; the classes take turns until none gains. weight (N,)
-    int64 : how much a sample counts; None: all alike.
+    int64 : how much a sample counts; None: all alike. kept : as of `Folds`.
     """
+    what, of = f"overall bias of {goal.targets.tolist()} {goal.head}", (Z, labels, weight)
+    return kept_of(kept, what, of, lambda: {"bias": _overall_bias(Z, labels, goal, weight)})["bias"]
+
+
+def _overall_bias(
+    Z: np.ndarray, labels: np.ndarray, goal: ResolvedGoal, weight: np.ndarray | None
+) -> np.ndarray:
     leading = _Leading(Z, goal.head)
     ones, bias = np.ones(len(Z)), np.zeros(Z.shape[1])
     for _ in range(_TURNS):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from onnxtweak.goal import ResolvedGoal
+from onnxtweak.method.folds import Arrays, KeptArrays, in_full, kept_of, not_kept
 from onnxtweak.method.tuning.bias_control import best_bias
 from onnxtweak.method.tuning.boosted import boost_table, rival_gap
 from onnxtweak.method.tuning.label_point import best_thresholds, choose_labels
@@ -18,16 +19,33 @@ def choose_point(
     prefix: np.ndarray,
     counts: tuple[int, ...],
     scales: tuple[float, ...] | None,
+    kept: KeptArrays = not_kept,
 ) -> OperatingPoint:
-    """n and scale of each target on validation: Z (N, C), labels (N,), or (N, C) marks. Rest: `choose`."""
-    if goal.head.several:
-        return choose_labels(Z, labels, goal, prefix, counts, scales)
-    return choose_rising(boost_table(Z, labels, goal), prefix, counts, scales)
+    """n and scale of each target on validation: Z (N, C), labels (N,), or (N, C) marks. Rest: `choose`.
+
+    kept : as of `Folds`.
+    """
+
+    def made() -> Arrays:
+        if goal.head.several:
+            return choose_labels(Z, labels, goal, prefix, counts, scales).arrays
+        return choose_rising(boost_table(Z, labels, goal), prefix, counts, scales).arrays
+
+    what = f"point for {in_full(goal)} of {counts} at {scales}"
+    return OperatingPoint.of_arrays(kept_of(kept, what, (Z, labels, prefix), made))
 
 
-def control_bias(Z: np.ndarray, labels: np.ndarray, goal: ResolvedGoal) -> np.ndarray:
-    """The best biases (C,) of the targets alone, for the same goal."""
-    return best_thresholds(Z, labels, goal) if goal.head.several else best_bias(boost_table(Z, labels, goal))
+def control_bias(
+    Z: np.ndarray, labels: np.ndarray, goal: ResolvedGoal, kept: KeptArrays = not_kept
+) -> np.ndarray:
+    """The best biases (C,) of the targets alone, for the same goal. kept : as of `Folds`."""
+
+    def made() -> Arrays:
+        several = goal.head.several
+        found = best_thresholds(Z, labels, goal) if several else best_bias(boost_table(Z, labels, goal))
+        return {"bias": found}
+
+    return kept_of(kept, f"control for {in_full(goal)}", (Z, labels), made)["bias"]
 
 
 def gaps_and_gains(

@@ -14,6 +14,7 @@ import numpy as np
 
 from onnxtweak.goal import ResolvedGoal
 from onnxtweak.head import Head
+from onnxtweak.method.folds import Arrays
 from onnxtweak.method.temperature import calibrated
 from onnxtweak.method.tuning.target_bias import standard_error
 from onnxtweak.metric.kinds import ConfusionMetric, Metric, Overall, Predictions
@@ -42,6 +43,16 @@ class TunedBias:
     held_out: np.ndarray
     rating: float
     holds: bool
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All of it, as `of_arrays` reads it."""
+        return {name: np.asarray(value) for name, value in vars(self).items()}
+
+    @classmethod
+    def of_arrays(cls, kept: Arrays) -> TunedBias:
+        """What `arrays` gave."""
+        return cls(kept["bias"], kept["held_out"], float(kept["rating"]), bool(kept["holds"]))
 
 
 def metric_bias(

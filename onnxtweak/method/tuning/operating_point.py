@@ -6,13 +6,14 @@ asked for, every class) stays within the allowed drop. The base itself, scale 0,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import astuple, dataclass, replace
 from typing import TypeVar
 
 import numpy as np
 
 from onnxtweak.goal import ResolvedGoal
+from onnxtweak.method.folds import Arrays
 from onnxtweak.method.tuning.bias_path import BiasPath, BiasPaths
 from onnxtweak.method.tuning.boosted import BoostTable
 from onnxtweak.patch import DensePatch
@@ -42,6 +43,17 @@ class OperatingPoint:
     trials: tuple[Trial, ...]
     grid: tuple[Trial, ...] = ()
 
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All of it, as `of_arrays` reads it."""
+        tried = {"trials": as_array(self.trials), "grid": as_array(self.grid)}
+        return {"n": self.n, "scale": self.scale, **tried}
+
+    @classmethod
+    def of_arrays(cls, kept: Arrays) -> OperatingPoint:
+        """What `arrays` gave."""
+        return cls(kept["n"], kept["scale"], as_trials(kept["trials"]), as_trials(kept["grid"]))
+
     @classmethod
     def of_patch(
         cls, patch: DensePatch | None, neurons: int, targets: np.ndarray, trials: tuple[Trial, ...]
@@ -51,6 +63,16 @@ class OperatingPoint:
         if patch is not None and patch.output_bias is not None:
             scale = np.ones(len(targets)) if neurons else np.asarray(patch.output_bias[targets], np.float64)
         return cls(np.full(len(targets), neurons), scale, trials)
+
+
+def as_array(trials: Sequence[Trial]) -> np.ndarray:
+    """Trials as (n, 4) float64, which `as_trials` reads."""
+    return np.array([astuple(trial) for trial in trials], np.float64).reshape(-1, 4)
+
+
+def as_trials(array: np.ndarray) -> tuple[Trial, ...]:
+    """What `as_array` gave."""
+    return tuple(Trial(int(n), *rest) for n, *rest in array.tolist())
 
 
 @dataclass(frozen=True)

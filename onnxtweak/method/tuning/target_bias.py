@@ -13,10 +13,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from onnxtweak.goal import ResolvedGoal
+from onnxtweak.method.folds import Arrays, KeptArrays, in_full, kept_of, not_kept
 from onnxtweak.method.large_arrays import by_rows
 from onnxtweak.method.tuning.bias_path import BiasPaths
 from onnxtweak.method.tuning.boosted import BoostTable, boost_table
-from onnxtweak.method.tuning.operating_point import choose, rising
+from onnxtweak.method.tuning.operating_point import as_array, as_trials, choose, rising
 from onnxtweak.method.tuning.spared_classes import Ledger, spare
 from onnxtweak.types import Trial
 
@@ -40,6 +41,17 @@ class BiasChoice:
     holds: bool
     trials: tuple[Trial, ...]
 
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All of it, as `of_arrays` reads it."""
+        choice = {"bias": self.bias, "right": self.right, "holds": np.array(self.holds)}
+        return {**choice, "trials": as_array(self.trials)}
+
+    @classmethod
+    def of_arrays(cls, kept: Arrays) -> BiasChoice:
+        """What `arrays` gave."""
+        return cls(kept["bias"], kept["right"], bool(kept["holds"]), as_trials(kept["trials"]))
+
 
 def set_target_bias(
     Z: np.ndarray,
@@ -49,14 +61,25 @@ def set_target_bias(
     *,
     margin: float = 1.0,
     only_targets: bool = False,
+    kept: KeptArrays = not_kept,
 ) -> BiasChoice:
     """The biases with the best target accuracy that keep the goal's limits.
 
     Z (N, C) : logits under the patch, each sample's from weights that have not seen it. base (N, C) : without
     the patch. margin : how far the overall accuracy stays above its limit, in standard errors of the
     difference to the base. Where a class would lose more than it may, it gets a bias of its own; with
-    `only_targets` all biases are lowered alike instead, until none does.
+    `only_targets` all biases are lowered alike instead, until none does. kept : as of `Folds`.
     """
+    what = f"biases of {in_full(goal)}, margin {margin}, only targets: {only_targets}"
+    found = kept_of(
+        kept, what, (Z, base, labels), lambda: _set(Z, base, labels, goal, margin, only_targets).arrays
+    )
+    return BiasChoice.of_arrays(found)
+
+
+def _set(
+    Z: np.ndarray, base: np.ndarray, labels: np.ndarray, goal: ResolvedGoal, margin: float, only_targets: bool
+) -> BiasChoice:
     sparing = goal.max_class_drop is not None and not only_targets
     ledger = Ledger(Z, base, labels, goal.head) if sparing else None
     if goal.all_are_targets(labels):

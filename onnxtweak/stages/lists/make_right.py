@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
 from onnxtweak.data.splits import View
 from onnxtweak.engine.passes import Engine
-from onnxtweak.engine.shared.shards import by_shards, captured_shards
+from onnxtweak.engine.shared.kept_shards import Arrays, kept_by_shards
+from onnxtweak.engine.shared.shards import captured_shards
 from onnxtweak.engine.subject import Subject
 from onnxtweak.head import ONE_LABEL, Head
-from onnxtweak.method.folds import KeptArrays, digest_of, not_kept
+from onnxtweak.method.folds import KeptArrays, digest_of
 from onnxtweak.method.listed.imitation import Imitated
 from onnxtweak.method.listed.problem import Earlier, ListedProblem, Repaired, of_labels
 from onnxtweak.method.listed.repair import HeldOut, Lesson, teach
+from onnxtweak.method.selection.numbering import digest_of_neurons
 from onnxtweak.method.solvers.squared_hinge import lead
 from onnxtweak.method.table import Table, most_neurons, stacked
 from onnxtweak.method.temperature import fit_temperature
@@ -80,7 +81,7 @@ def make_right(
         each = max(min((room - len(problem.stays.labels)) // 2, _VIOLATED) // len(guards), 1)
         near = problem.temperature * found.form.margin / 2
         search = _BreakSearch(neurons, earlier, found.patch, near, each)
-        violated = {role: search.over(view, job, kept) for role, view in rest.items() if len(view)}
+        violated = {role: search.over(view, job) for role, view in rest.items() if len(view)}
         cost = found.cost + sum(broken for _, broken in violated.values())
         best, least, since = (found, cost, 0) if least < 0 or cost < least else (best, least, since + 1)
         outside = any(broken for _, broken in violated.values())
@@ -186,32 +187,21 @@ class _BreakSearch:
     near: float
     most: int
 
-    def over(self, view: View, job: Job, kept: KeptArrays) -> tuple[_MostBroken, int]:
-        """Those of a view, and how many are broken; no samples where none is: then nothing is left to do.
-
-        kept : hands out what an earlier run found, and stores what is found now.
-        """
-        what = "violated"
-        if kept is not not_kept:
-            patches = [part for one in (self.patch, self.earlier.patch) for part in vars(one).values()]
-            facts = digest_of(*patches, view.rows, view.labels, self.earlier.columns)
-            what += f" {facts} {view.dataset.digest} {self.near} {self.earlier.inputs} {self.most}"
-        found = kept(what, lambda: self._looked_for(view, job))
-        table = Table(found["T"], found["Z"], found["labels"])
-        return _MostBroken(table, found["rows"], found["ahead"]), int(found["broken"])
-
-    def _looked_for(self, view: View, job: Job) -> dict[str, np.ndarray]:
+    def over(self, view: View, job: Job) -> tuple[_MostBroken, int]:
+        """Those of a view, and how many are broken; no samples where none is: then nothing is left to do."""
+        patches = [part for one in (self.patch, self.earlier.patch) for part in vars(one).values()]
+        facts = f"{digest_of(*patches, self.earlier.columns)} {self.earlier.inputs} {self.near} {self.most}"
+        made = f"broken by {facts} {digest_of_neurons(self.neurons)}"
         found: list[_MostBroken] = []
-        broken = 0
-        what = "look for broken samples"
-        for *table, rows, ahead, count in by_shards(self.shards, job.subject, view, job.engine, what):
+        broken, what = 0, "look for broken samples"
+        for *table, rows, ahead, count in kept_by_shards(
+            self.shards, job.subject, view, job.engine, what, made
+        ):
             part = _MostBroken(Table(*table), rows, ahead)
-            found, broken = [_MostBroken.of([*found, part], self.most)], broken + count
-        worst = found[0] if broken else found[0].first(0)
-        own = {"rows": worst.rows, "ahead": worst.ahead, "broken": np.array(broken)}
-        return {"T": worst.table.T, "Z": worst.table.Z, "labels": worst.table.labels, **own}
+            found, broken = [_MostBroken.of([*found, part], self.most)], broken + int(count)
+        return found[0] if broken else found[0].first(0), broken
 
-    def shards(self, subject: Subject, view: View, engine: Engine, what: str) -> Iterator[tuple[Any, ...]]:
+    def shards(self, subject: Subject, view: View, engine: Engine, what: str) -> Iterator[Arrays]:
         """Of each shard T, Z, labels, rows and leads of the worst, and how many are broken."""
         chosen = self.neurons if len(self.neurons) else None
         for shard in captured_shards(subject, view, engine, what, neurons=chosen):
@@ -225,7 +215,8 @@ class _BreakSearch:
                 broken += int((ahead <= 0).sum())
                 found.append(_MostBroken(table.rows(low), got.rows[low], ahead[low]))
             worst = _MostBroken.of(found, self.most)
-            yield worst.table.T, worst.table.Z, worst.table.labels, worst.rows, worst.ahead, broken
+            own = worst.table
+            yield own.T, own.Z, own.labels, worst.rows, worst.ahead, np.array(broken)
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,13 +6,15 @@ Where a model has very many classes, what it shows itself says which of them mat
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 
 from onnxtweak.data.dataset import Dataset
 from onnxtweak.data.splits import FIT, TEST, VALIDATION, WHOLE, Splits, View, on_positions, with_positions
-from onnxtweak.engine.passes import Engine, capture
+from onnxtweak.engine.passes import Engine
+from onnxtweak.engine.shared.shards import by_shards, captured_shards
 from onnxtweak.engine.subject import Subject
 from onnxtweak.stages.lines.name_classes import MANY
 
@@ -38,8 +40,8 @@ def rows_without_labels(
         own = View(found[id(view.dataset)], view.rows)
         own = with_positions(own, most, seed, labelled=False) if subject.sizes else own
         if subject.sizes and subject.classes >= MANY and not subject.head.several:
-            for got in capture(subject, own, engine, "decide"):
-                own.dataset.labels[got.rows] = subject.head.predict(got.Z)
+            shards = by_shards(_decided_shards, subject, own, engine, "decide")
+            own.dataset.labels[own.rows] = np.concatenate([decided.copy() for decided in shards])
         return own
 
     if whole:
@@ -49,6 +51,12 @@ def rows_without_labels(
     test = None if splits.test is None else drawn(splits.test, TEST)
     notes = (*splits.notes, *on_positions(fit, validation, test))
     return replace(splits, fit=fit, validation=validation, test=test, notes=notes)
+
+
+def _decided_shards(subject: Subject, view: View, engine: Engine, what: str) -> Iterator[np.ndarray]:
+    """The classes that the model decides for, of each shard."""
+    for shard in captured_shards(subject, view, engine, what):
+        yield np.concatenate([subject.head.predict(got.Z) for got in shard])
 
 
 def _with_rows(dataset: Dataset, subject: Subject) -> Dataset:

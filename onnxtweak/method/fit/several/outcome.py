@@ -15,6 +15,7 @@ from onnxtweak.method.fit.candidate import FitCandidate
 from onnxtweak.method.fit.fit import Fitted
 from onnxtweak.method.fit.several.problem import MarksProblem
 from onnxtweak.method.fit.several.weights import LabelWeights
+from onnxtweak.method.folds import KeptArrays, kept_of
 from onnxtweak.method.softmax import sigmoid
 from onnxtweak.method.tuning.label_bias import best_biases
 from onnxtweak.method.tuning.target_bias import BiasChoice, error_of_mean
@@ -59,15 +60,21 @@ class _MarksHeldOut:
     fold: np.ndarray
     emphasis: np.ndarray | None
     groups: np.ndarray | None
+    kept: KeptArrays
 
     @classmethod
     def of(cls, problem: MarksProblem, groups: np.ndarray | None) -> _MarksHeldOut:
         judged = problem.folds.judged
         emphasis, groups = (None if one is None else one[judged] for one in (problem.emphasis, groups))
-        return cls(problem.marks[judged], problem.folds.coarse.number[judged], emphasis, groups)
+        folds = problem.folds
+        return cls(problem.marks[judged], folds.coarse.number[judged], emphasis, groups, folds.kept)
 
     def thresholds(self, logits: np.ndarray, p: np.ndarray) -> _Held:
         """logits, p (n, c) : probabilities that go with them."""
+        of = logits, p, self.marks, self.fold, self.emphasis
+        return _Held(**kept_of(self.kept, "thresholds", of, lambda: vars(self._thresholds(logits, p))))
+
+    def _thresholds(self, logits: np.ndarray, p: np.ndarray) -> _Held:
         counts, shifts = self.emphasis, np.zeros(logits.shape)
         for k in np.unique(self.fold):
             rest = self.fold != k
