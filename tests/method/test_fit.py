@@ -444,7 +444,7 @@ def test_the_loss_of_a_candidate_is_made_once(monkeypatch):
     tried = try_all(Learning(table, folds.judged), {"all": np.arange(table.T.shape[1])}, folds, hidden=0)
     read = []
     monkeypatch.setattr(fit, "log_losses", lambda Z, labels: read.append(len(Z)) or log_losses(Z, labels))
-    settle(table, tried, ResolvedGoal(TARGETS), judged=folds.judged)
+    settle(table, tried, ResolvedGoal(TARGETS), folds=folds)
     assert len(read) == 1 + len(tried)  # the base, and each candidate
 
 
