@@ -68,7 +68,7 @@ def tables(case: str, rows: int, neurons: int, classes: int) -> tuple[Table, Tab
     """The table to learn from, and one of new samples."""
     rng = np.random.default_rng(0)
     means = rng.standard_normal((classes, LATENT), np.float32) * SPREAD[case]
-    mix = rng.standard_normal((LATENT, neurons), np.float32) / np.sqrt(LATENT)
+    mix = rng.standard_normal((LATENT, neurons), np.float32) / np.float32(np.sqrt(LATENT))
     scale = 10 ** rng.uniform(-4, 4, neurons).astype(np.float32)
     known = slice(0, LATENT // 2)
 

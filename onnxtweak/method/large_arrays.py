@@ -214,11 +214,11 @@ def taken(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 
 def of_columns(array: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Some columns (k,) int64 of an array (N, K), in the given order, where it lies."""
-    if not is_mapped(array):
-        return np.take(array, columns, axis=1)
+    """Some columns (k,) int64 of an array (N, K), in the given order, where it lies; of all, the array."""
     if np.array_equal(columns, np.arange(array.shape[1])):
         return array
+    if not is_mapped(array):
+        return np.take(array, columns, axis=1)
     found = beside(array, (len(array), len(columns)), array.dtype)
     for part, block in blocks(array):
         found[part] = np.take(block, columns, axis=1)

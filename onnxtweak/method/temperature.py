@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnxtweak.method.large_arrays import blocks, by_rows, chosen_rows, entries, is_mapped, let_go
-from onnxtweak.method.softmax import row_blocks, sigmoid, softmax
+from onnxtweak.method.softmax import log_losses, row_blocks, sigmoid, softmax
 
 # 1 / tau is looked for within these factors of 1 / deviation of the logits. Logits that are right on every
 # sample, or on none, would have it grow or fall without end.
@@ -60,6 +60,20 @@ def fit_temperature(Z: np.ndarray, labels: np.ndarray) -> float:
         if done:
             break
     return 1.0 / beta
+
+
+def losses_cooled(Z: np.ndarray, labels: np.ndarray, least: float = 1.0) -> np.ndarray:
+    """Cross-entropy of each sample in nats, (N,) float64, at the temperature of these logits (N, C).
+
+    least : the base's, and lower none is taken. What is learnt with a weak penalty decides better long after
+    it has become too sure of itself, which changes no decision and is forgiven here; that the base could be
+    surer is no merit of what was learnt.
+    """
+    tau, losses = max(fit_temperature(Z, labels), least), np.empty(len(Z))
+    for part in row_blocks(Z):
+        losses[part] = log_losses(Z[part] / Z.dtype.type(tau), labels[part])
+        let_go(Z[part])
+    return losses
 
 
 def _deviation(array: np.ndarray) -> float:

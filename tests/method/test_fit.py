@@ -19,6 +19,7 @@ from onnxtweak.method.folds import Folds, fold_numbers, folds_for
 from onnxtweak.method.softmax import log_loss, log_losses
 from onnxtweak.method.solvers.multinomial import multinomial
 from onnxtweak.method.table import Table
+from onnxtweak.method.temperature import losses_cooled
 from onnxtweak.patch import Linear
 from onnxtweak.settings import FitSettings
 from onnxtweak.types import silent
@@ -414,6 +415,17 @@ def test_a_patch_that_is_only_surer_of_what_the_base_gets_right_is_none():
     assert settle(table, [surer], ResolvedGoal(TARGETS)).kind == "base"
 
 
+def test_a_patch_that_decides_better_may_be_too_sure_of_it():
+    rng = np.random.default_rng(0)
+    true = rng.normal(0, 2, (900, 3))
+    labels = (true + rng.gumbel(size=true.shape)).argmax(axis=1)
+    base = (true + rng.normal(0, 2, true.shape)).astype(np.float32)
+    table = Table(np.zeros((900, 0), np.float32), base, labels)
+    sure = FitCandidate("patch", np.arange(0), (6 * true).astype(np.float32), 0.1, nothing)
+    assert log_loss(sure.held_out, labels) > log_loss(base, labels)
+    assert settle(table, [sure], ResolvedGoal(np.arange(3))).kind == "fit"
+
+
 def nothing():
     return Linear(np.zeros((0, 3)), np.zeros(3)), ()
 
@@ -443,7 +455,7 @@ def test_the_loss_of_a_candidate_is_made_once(monkeypatch):
     folds = Folds.of(table.labels, 5, seed=0)
     tried = try_all(Learning(table, folds.judged), {"all": np.arange(table.T.shape[1])}, folds, hidden=0)
     read = []
-    monkeypatch.setattr(fit, "log_losses", lambda Z, labels: read.append(len(Z)) or log_losses(Z, labels))
+    monkeypatch.setattr(fit, "losses_cooled", lambda *logits: read.append(logits) or losses_cooled(*logits))
     settle(table, tried, ResolvedGoal(TARGETS), folds=folds)
     assert len(read) == 1 + len(tried)  # the base, and each candidate
 
@@ -459,7 +471,7 @@ def test_what_a_fold_holds_out_has_not_leaked_into_its_weights():
         exact = multinomial(table.T, table.Z, table.labels, **options)
         rows = folds.held_out(k)
         logits[rows] += exact.scores[rows].astype(logits.dtype)
-    assert found.loss == pytest.approx(log_loss(logits, table.labels), abs=1e-3)
+    assert found.loss == pytest.approx(losses_cooled(logits, table.labels).mean(), abs=1e-3)
 
 
 def test_an_mlp_that_the_first_folds_speak_against_is_trained_no_further(monkeypatch):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from onnxtweak.method.softmax import log_loss, softmax
-from onnxtweak.method.temperature import calibrated, fit_temperature
+from onnxtweak.method.softmax import log_loss, log_losses, softmax
+from onnxtweak.method.temperature import calibrated, fit_temperature, losses_cooled
 
 
 def sampled(temperature, n=20_000, seed=0):
@@ -29,6 +29,14 @@ def test_no_other_temperature_has_a_lower_log_loss(seed):
     best = log_loss(Z / found, labels)
     for factor in (0.5, 0.9, 0.99, 1.01, 1.1, 2.0):
         assert log_loss(Z / (found * factor), labels) >= best - 1e-9
+
+
+def test_too_sure_is_forgiven_and_not_sure_enough_is_not():
+    Z, labels = sampled(1.0, n=2000)
+    right = log_losses(Z / np.float32(fit_temperature(Z, labels)), labels).mean()
+    assert losses_cooled(Z * 5, labels).mean() == pytest.approx(right, abs=1e-5)
+    assert np.array_equal(losses_cooled(Z / 5, labels), log_losses(Z / 5, labels))
+    assert np.array_equal(losses_cooled(Z, labels, 7.0), log_losses(Z / np.float32(7), labels))
 
 
 def test_logits_without_a_best_temperature_get_a_finite_one():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache
 
 import numpy as np
 
@@ -42,9 +42,9 @@ class FitCandidate:
     """One way to patch. name : for notes. columns (K,) int64 : the table's columns it reads.
 
     held_out (N, C) : logits of each sample under weights that have not seen it. loss : mean log-loss of those
-    over the judged samples, calibrated. learn : the patch fitted to all samples, and notes on the fitting;
-    called when either is first asked for, which happens for the best candidate alone. behind : for notes,
-    what it was preferred to.
+    over the judged samples, calibrated. learn : the patch fitted to all samples, and notes on the fitting,
+    made once, when either is first asked for, which happens for the best candidate alone. behind : for
+    notes, what it was preferred to.
     """
 
     name: str
@@ -54,32 +54,33 @@ class FitCandidate:
     learn: Callable[[], tuple[Linear | Mlp, tuple[str, ...]]]
     behind: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "learn", cache(self.learn))
+
     def of_first(self, samples: int) -> FitCandidate:
         """The candidate with held-out logits of the first so many samples alone, without their copies."""
         return replace(self, held_out=self.held_out[:samples])
 
     def warmed(self, temperature: float) -> FitCandidate:
         """The candidate for the base's own logits, learnt on those divided by the temperature."""
+        cool = self.learn  # and no more of this one: its logits are let go
 
         def learn() -> tuple[Linear | Mlp, tuple[str, ...]]:
-            return self.patch.scaled(temperature), self.notes
+            patch, notes = cool()
+            return patch.scaled(temperature), notes
 
         held_out = by_rows(lambda Z: Z * Z.dtype.type(temperature), self.held_out)
         return replace(self, held_out=held_out, learn=learn)
 
-    @cached_property
-    def _learnt(self) -> tuple[Linear | Mlp, tuple[str, ...]]:
-        return self.learn()
-
     @property
     def patch(self) -> Linear | Mlp:
         """The patch on the candidate's columns, fitted to all samples."""
-        return self._learnt[0]
+        return self.learn()[0]
 
     @property
     def notes(self) -> tuple[str, ...]:
         """Notes on fitting it."""
-        return self._learnt[1]
+        return self.learn()[1]
 
 
 def weakened(candidate: FitCandidate, strength: float, table: Table) -> FitCandidate:

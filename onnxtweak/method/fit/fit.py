@@ -24,9 +24,8 @@ from onnxtweak.method.fit.small import Budget, try_small
 from onnxtweak.method.fit.trainings import DECAYS
 from onnxtweak.method.folds import Folds
 from onnxtweak.method.large_arrays import by_rows, chosen_rows
-from onnxtweak.method.softmax import log_losses
 from onnxtweak.method.table import Table
-from onnxtweak.method.temperature import fit_temperature
+from onnxtweak.method.temperature import fit_temperature, losses_cooled
 from onnxtweak.method.tuning.bias_control import overall_bias
 from onnxtweak.method.tuning.target_bias import BiasChoice, error_of_mean, set_target_bias, standard_error
 from onnxtweak.patch import DensePatch, bias_patch
@@ -323,7 +322,7 @@ class Settling:
         return self._known_losses[candidate]
 
     def _losses(self, logits: np.ndarray) -> np.ndarray:
-        return log_losses(by_rows(lambda Z: Z / Z.dtype.type(self.temperature), logits), self.labels)
+        return losses_cooled(logits, self.labels, self.temperature)
 
     def _judged(self, candidate: FitCandidate) -> np.ndarray:
         """Logits of the judged samples, held out."""

@@ -19,6 +19,7 @@ from onnxtweak.method.solvers.chunked import ChunkedProblem
 from onnxtweak.method.solvers.design import Design, design
 from onnxtweak.method.solvers.multinomial import Solution, multinomial
 from onnxtweak.method.table import Table
+from onnxtweak.method.temperature import losses_cooled
 from onnxtweak.patch import Linear
 from onnxtweak.types import Progress
 
@@ -27,7 +28,8 @@ Made = TypeVar("Made")
 # Ridges tried, from strong to weak, on columns of unit deviation.
 RIDGES = (30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5)
 # The path ends once this many ridges in a row have not lowered the loss by this share of what had been
-# gained, or one has raised it by this many standard errors: weaker ridges take the longest.
+# gained, or of what was left if that is less, or one has raised it by this many standard errors: weaker
+# ridges take the longest.
 _PATIENCE, _WORTH, _SURELY = 2, 0.02, 2.0
 # The path is judged on one of the five coarse folds if that holds so many samples, else on two of them; all
 # folds are held out at its best ridge.
@@ -118,7 +120,7 @@ def _searched(path: LinearPath, ridges: Sequence[float], steps: Steps) -> dict[s
         reached = {k: found.axes for k, found in start.items()}
         path = replace(path, losses=_losses(table, logits, counted), reached=reached)
         risen = path.losses - best.losses
-        worth = _WORTH * max(base - best.loss, 0.0)
+        worth = _WORTH * max(min(base - best.loss, best.loss), 0.0)
         since = 0 if path.loss < best.loss - worth else since + 1
         if path.loss < best.loss:
             best = path
@@ -333,12 +335,10 @@ class LinearPath:
 
 
 def _losses(table: Table, logits: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Log-loss of some rows (N,) bool, times how much each counts if they do not all count alike."""
-    losses = log_losses(chosen_rows(logits, rows), chosen_rows(table.truth, rows))
-    if table.weight is None:
-        return losses
-    weighted: np.ndarray = losses * table.weight[rows] / table.weight[rows].mean()
-    return weighted
+    """Log-loss of some rows (N,) bool, cooled unless against shares, times how much each counts."""
+    truth = chosen_rows(table.truth, rows)
+    losses = (losses_cooled if truth.ndim == 1 else log_losses)(chosen_rows(logits, rows), truth)
+    return losses if table.weight is None else losses * table.weight[rows] / table.weight[rows].mean()
 
 
 def on_all_classes(found: Solution, free: np.ndarray, classes: int) -> Linear:

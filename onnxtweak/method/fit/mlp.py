@@ -16,8 +16,8 @@ from onnxtweak.method.fit.positions.context import bent
 from onnxtweak.method.fit.trainings import DECAYS, Trainings
 from onnxtweak.method.large_arrays import by_rows, chosen_rows
 from onnxtweak.method.patch_sum import added
-from onnxtweak.method.softmax import log_loss, log_losses
 from onnxtweak.method.table import Table
+from onnxtweak.method.temperature import losses_cooled
 from onnxtweak.patch import Linear, Mlp
 from onnxtweak.types import Progress, silent
 
@@ -44,7 +44,9 @@ def fit_mlp(
     counted, labels = judged[rows], table.labels[rows]
 
     def loss_of(tried: np.ndarray) -> float:
-        return log_loss(chosen_rows(tried, counted), labels[counted]) if counted.any() else np.inf
+        if not counted.any():
+            return np.inf
+        return float(losses_cooled(chosen_rows(tried, counted), labels[counted]).mean())
 
     each = []
     for name, columns in bent(table, path.name, path.columns):
@@ -54,7 +56,7 @@ def fit_mlp(
     for logits, seen in trainings.held_out(best, tried, progress):
         if not (always or seen.all()) and _does_as_well(linear.held_out, logits, table, seen & judged):
             return []
-    loss = log_loss(chosen_rows(logits, judged), table.labels[judged])
+    loss = float(losses_cooled(chosen_rows(logits, judged), table.labels[judged]).mean())
     described = f"{name}, {hidden} hidden units, decay {best:g}"
     mlp = FitCandidate(described, columns, logits, loss, lambda: (trainings.whole(best), ()))
     return [mlp, averaged(linear, mlp, table.labels, judged)]
@@ -66,8 +68,8 @@ def _does_as_well(linear: np.ndarray, mlp: np.ndarray, table: Table, rows: np.nd
     linear, mlp (N, C) : logits under each.
     """
     own, both = table.labels[rows], (chosen_rows(linear, rows), chosen_rows(mlp, rows))
-    losses = [log_losses(Z, own) for Z in (*both, mean_of(*both))]
-    return simplest(losses, log_losses(chosen_rows(table.Z, rows), own), WORTH_HIDDEN) == 0
+    losses = [losses_cooled(Z, own) for Z in (*both, mean_of(*both))]
+    return simplest(losses, losses_cooled(chosen_rows(table.Z, rows), own), WORTH_HIDDEN) == 0
 
 
 def mean_of(one: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -83,15 +85,17 @@ def averaged(
     labels (N,) int64, judged (N,) bool : of the samples that both hold out.
     """
 
+    learn_linear, learn_mlp, neurons = linear_fit.learn, mlp_fit.learn, len(linear_fit.columns)
+    read = np.flatnonzero(np.isin(linear_fit.columns, mlp_fit.columns))
+
     def learn() -> tuple[Mlp, tuple[str, ...]]:
-        linear, mlp, neurons = linear_fit.patch, mlp_fit.patch, len(linear_fit.columns)
+        (linear, _), (mlp, _) = learn_linear(), learn_mlp()
         assert isinstance(linear, Linear) and isinstance(mlp, Mlp)
-        read = np.flatnonzero(np.isin(linear_fit.columns, mlp_fit.columns))
         patch = added(mlp.scaled(0.5), read, linear.scaled(0.5), neurons)
         assert isinstance(patch, Mlp)
         return patch, ()
 
     logits = mean_of(linear_fit.held_out, mlp_fit.held_out)
-    loss = log_loss(chosen_rows(logits, judged), labels[judged])
+    loss = float(losses_cooled(chosen_rows(logits, judged), labels[judged]).mean())
     name = f"mean of [{linear_fit.name}] and [{mlp_fit.name}]"
     return FitCandidate(name, linear_fit.columns, logits, loss, learn)
