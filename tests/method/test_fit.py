@@ -386,6 +386,12 @@ def test_few_samples_of_a_class_deserve_more_folds_but_many_samples_do_not():
     assert [folds_for(np.arange(n) % 1000) for n in (2000, 2001)] == [20, 5]  # of more logits, no more either
 
 
+def test_of_a_poor_base_the_loss_that_is_left_counts():
+    base, small, large = np.full(100, 2.0), np.full(100, 0.13), np.full(100, 0.1)  # a third more of the loss
+    assert simplest([small, large], base, WORTH_READING) == 1
+    assert simplest([large + 0.009, large], base, WORTH_READING) == 0
+
+
 def test_hidden_units_are_worth_less_of_the_loss_than_further_columns():
     base, small, large = np.ones(100), np.full(100, 0.53), np.full(100, 0.5)  # 6 % of what is saved
     assert simplest([small, large], base, WORTH_READING) == 0

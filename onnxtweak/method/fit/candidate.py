@@ -12,8 +12,9 @@ from onnxtweak.method.large_arrays import by_rows
 from onnxtweak.method.table import Table
 from onnxtweak.patch import Linear, Mlp
 
-# What a larger patch saves beyond a smaller one has to be worth its size: this share of all that it saves.
-# More is asked of further columns, which each run of the model has to read, than of hidden units on the same.
+# What a larger patch saves beyond a smaller one has to be worth its size: this share of all that it saves,
+# or of the log-loss that is left if that is less, for of a poor base any patch saves nearly all. More is
+# asked of further columns, which each run of the model has to read, than of hidden units on the same.
 WORTH_READING, WORTH_HIDDEN = 0.1, 0.02
 # The name of the candidate without a neuron.
 ALL_BIASES = "a bias for every class"
@@ -23,13 +24,14 @@ def simplest(losses: Sequence[np.ndarray], base: np.ndarray, worth: float) -> in
     """The first, from simple to complex, that does about as well as the best: its place.
 
     losses : of the same samples (n,) under each. base (n,) : without any. A mean loss is about as low as the
-    lowest within a standard error of the paired difference, or within `worth` of what the best saves.
+    lowest within a standard error of the paired difference, or within `worth` of what the best saves or
+    leaves, whichever is less.
     """
     if not len(base):
         return 0
     lowest = min(losses, key=lambda each: float(each.mean()))
     behind = (each - lowest for each in losses)
-    room = worth * float(base.mean() - lowest.mean())
+    room = worth * float(min(base.mean() - lowest.mean(), lowest.mean()))
     return next(
         place
         for place, each in enumerate(behind)
