@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
+
+# Workers share the cores. More threads of linear algebra than a worker has cores wait for one another, which
+# takes a sixth of the time. Read when NumPy is loaded, here and in programs that tests start.
+_SHARE = max((os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")), 1)
+for _library in ("OPENBLAS", "OMP", "MKL"):
+    os.environ.setdefault(f"{_library}_NUM_THREADS", str(_SHARE))
 
 # A busy machine makes no test fail, and no run differs from the last.
 hypothesis.settings.register_profile("steady", deadline=None, derandomize=True)

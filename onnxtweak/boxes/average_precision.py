@@ -16,6 +16,7 @@ from onnxtweak.boxes.suppression import Detections
 from onnxtweak.boxes.truth import Truth
 
 THRESHOLDS = tuple(np.linspace(0.5, 0.95, 10))  # IoU
+_BLOCK = 1 << 18  # values of precision-recall curves that are drawn at once
 _RECALLS = np.linspace(0.0, 1.0, 101)
 
 
@@ -34,30 +35,41 @@ class _OfClass:
     there: np.ndarray
     score: np.ndarray
 
-    def value(self, weight: np.ndarray) -> np.ndarray:
-        """Average precision at each threshold, (T,) float64. weight (N,) : how much each sample counts.
+    def values(self, weights: np.ndarray) -> np.ndarray:
+        """Average precision at each threshold, (R, T) float64. weights (R, N) : how much each sample counts.
 
         NaN where no sample that counts has an object of the class.
         """
-        objects = float(weight @ self.there)
-        if not objects > 0:
-            return np.full(len(self.row), np.nan)
-        if not len(self.sample):
-            return np.zeros(len(self.row))
-        own = weight[self.sample]
-        return _areas(np.cumsum(own * self.right, axis=1), np.cumsum(own), objects)[self.row]
+        objects = weights @ self.there
+        areas = np.zeros((len(weights), len(self.right)))
+        rows, step = np.flatnonzero(objects > 0), max(_BLOCK // max(self.right.size, 1), 1)
+        for some in np.split(rows, range(step, len(rows), step)) if len(self.sample) else ():
+            own = weights[some].take(self.sample, axis=1)
+            found = np.cumsum(own[:, None] * self.right, axis=2)
+            areas[some] = _areas(found, np.cumsum(own, axis=1)[:, None], objects[some, None, None])
+        areas[~(objects > 0)] = np.nan
+        return areas[:, self.row]
 
 
-def _areas(found: np.ndarray, taken: np.ndarray, objects: float) -> np.ndarray:
-    """Under precision-recall curves, (U,) float64: all at once, for resamples ask for thousands.
+def _areas(found: np.ndarray, taken: np.ndarray, objects: np.ndarray) -> np.ndarray:
+    """Under precision-recall curves, (R, U) float64: all at once, for resamples ask for thousands.
 
-    found (U, d), taken (d,) : of the best 1, 2, ... those that are right, and all.
+    found (R, U, d), taken (R, 1, d) : of the best 1, 2, ... those that are right, and all. objects (R, 1, 1).
     """
-    best = np.zeros((len(found), len(taken) + 1))  # beyond the last there is no precision
-    precision = np.divide(found, taken, out=best[:, :-1], where=taken > 0)
-    np.maximum.accumulate(precision[:, ::-1], axis=1, out=precision[:, ::-1])
-    place = [each.searchsorted(_RECALLS) for each in found / objects]
-    return np.stack([own.take(at) for own, at in zip(best, place, strict=True)]).mean(axis=1)
+    best = np.zeros((*found.shape[:2], found.shape[2] + 1))  # beyond the last there is no precision
+    precision = np.divide(found, taken, out=best[..., :-1], where=taken > 0)
+    np.maximum.accumulate(precision[..., ::-1], axis=2, out=precision[..., ::-1])
+    # How many of a curve's places have less than each recall: those that reach it nowhere earlier.
+    reached = _RECALLS.searchsorted(found / objects, "right") + (len(_RECALLS) + 1) * _numbers(found)
+    count = np.bincount(reached.reshape(-1), minlength=(len(_RECALLS) + 1) * found[..., 0].size)
+    place = count.reshape(*found.shape[:2], -1).cumsum(axis=2)[..., :-1]
+    areas: np.ndarray = np.take_along_axis(best, place, axis=2).mean(axis=2)
+    return areas
+
+
+def _numbers(found: np.ndarray) -> np.ndarray:
+    """Of each curve, (R, U, 1) int64."""
+    return np.arange(found[..., 0].size).reshape(*found.shape[:2], 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,13 +87,14 @@ class Found:
         found = tuple(_of_class(detections, truth, number, thresholds) for number in range(classes))
         return cls(found, truth.samples)
 
-    def average_precision(self, weight: np.ndarray | None = None) -> np.ndarray:
-        """Of each class at each threshold, (T, C) float64; NaN for a class without objects.
+    def average_precision(self) -> np.ndarray:
+        """Of each class at each threshold, (T, C) float64; NaN for a class without objects."""
+        found: np.ndarray = self.drawn(np.ones((1, self.samples)))[0]
+        return found
 
-        weight (N,) : how much each sample counts; None: all alike.
-        """
-        weight = np.ones(self.samples) if weight is None else weight
-        return np.stack([one.value(weight) for one in self.each], axis=1)
+    def drawn(self, weights: np.ndarray) -> np.ndarray:
+        """The same in resamples, (R, T, C). weights (R, N) : how often each sample is drawn."""
+        return np.stack([one.values(weights) for one in self.each], axis=2)
 
     def found(self, least: float) -> list[np.ndarray]:
         """Which objects of each class are found at the first threshold by this score, (objects,) bool."""

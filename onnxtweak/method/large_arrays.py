@@ -133,7 +133,7 @@ def entries(array: np.ndarray, column: np.ndarray) -> np.ndarray:
 
     def of_rows(array: np.ndarray, column: np.ndarray) -> np.ndarray:
         whole = np.ascontiguousarray(array).reshape(-1)  # laid out flat, which is looked up faster
-        found: np.ndarray = whole.take(np.arange(len(array)) * array.shape[1] + column)
+        found: np.ndarray = whole.take(column + np.arange(0, array.size, array.shape[1]))
         return found
 
     return by_rows(of_rows, array, column)

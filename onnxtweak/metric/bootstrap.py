@@ -16,7 +16,7 @@ from onnxtweak.metric.kinds import Metric, Predictions
 RESAMPLES = 1000
 # Resamples are so many at least, and samples that are drawn in all of them together so many at most.
 _FEWEST, _MOST_DRAWN = 100, 30_000_000
-_BLOCK = 1 << 16  # weights in a block
+_BLOCK = 1 << 14  # weights in a block
 _TAILS = (2.5, 97.5)  # of a 95 % interval
 
 
@@ -29,25 +29,17 @@ def resampled(
     resamples are made, at least 100: they tell the same.
     """
     values = [metric.weighed(each) for each in made]
-    weights = draws(len(made[0]), made[0].labels.size, groups, many=many)
-    return np.array([[value(weight) for value in values] for weight in weights])
-
-
-def draws(
-    samples: int, decisions: int, groups: np.ndarray | None = None, *, many: int = RESAMPLES
-) -> Iterator[np.ndarray]:
-    """How often each sample is drawn, (N,) float64, in one resample after the other, as of `resampled`.
-
-    decisions : how many they hold, one each or more.
-    """
-    for block in drawn_together(samples, decisions, groups, many=many):
-        yield from block
+    blocks = drawn_together(len(made[0]), made[0].labels.size, groups, many=many)
+    return np.concatenate([np.stack([value(weights) for value in values], axis=1) for weights in blocks])
 
 
 def drawn_together(
     samples: int, decisions: int, groups: np.ndarray | None = None, *, many: int = RESAMPLES
 ) -> Iterator[np.ndarray]:
-    """`draws` in blocks of several resamples, (R, N) float64: of few samples, those of one take no time."""
+    """How often each sample is drawn, (R, N) float64, in one block of resamples after the other.
+
+    decisions : how many the samples hold, one each or more. The rest as of `resampled`.
+    """
     codes, drawn = np.arange(samples), samples
     if groups is not None:
         _, codes = np.unique(groups, return_inverse=True)
@@ -61,7 +53,7 @@ def drawn_together(
         count = min(at_once, many - first)
         place = rng.integers(0, drawn, (count, drawn)) + drawn * np.arange(count)[:, None]
         times = np.bincount(place.reshape(-1), minlength=count * drawn).reshape(count, drawn)
-        yield times[:, codes].astype(np.float64)
+        yield (times if groups is None else times.take(codes, axis=1)).astype(np.float64)
 
 
 def interval(values: np.ndarray) -> Interval | None:

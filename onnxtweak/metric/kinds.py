@@ -14,7 +14,8 @@ import numpy as np
 
 _ALIKE = np.log(1.5)  # weights whose logarithms differ by less are about the same
 
-Weighing = Callable[[np.ndarray], float]
+# How much each sample counts, (R, N) in each of R resamples: the metric in each of them, (R,).
+Weighing = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,10 +64,10 @@ class Metric:
 
     def value(self, made: Predictions) -> float:
         """The metric over all samples alike; NaN without any."""
-        return self.weighed(made)(np.ones(len(made))) if len(made) else float("nan")
+        return float(self.weighed(made)(np.ones((1, len(made))))[0]) if len(made) else float("nan")
 
     def weighed(self, made: Predictions) -> Weighing:
-        """The metric as a function of how much each sample counts, (N,) float."""
+        """The metric as a function of how much each sample counts, (R, N) float: in each resample, (R,)."""
         raise NotImplementedError
 
     def need(self, labels: np.ndarray, right: np.ndarray, classes: int) -> np.ndarray:
@@ -82,12 +83,15 @@ class ConfusionMetric(Metric):
     """A metric of decisions."""
 
     def weighed(self, made: Predictions) -> Weighing:
-        C, labels = made.classes, made.labels
-        known, right = made.predicted >= 0, (made.predicted == labels).astype(np.float64)
+        C, labels, predicted = made.classes, made.labels, made.predicted
+        known, right = np.flatnonzero(predicted >= 0), np.flatnonzero(predicted == labels)
 
-        def value(weight: np.ndarray) -> float:
-            shown = np.bincount(made.predicted[known], weight[known], C)
-            return self.of(np.bincount(labels, weight * right, C), shown, np.bincount(labels, weight, C))
+        def value(weights: np.ndarray) -> np.ndarray:
+            return self.of(
+                weighed_counts(labels[right], weights.take(right, axis=1), C),
+                weighed_counts(predicted[known], weights.take(known, axis=1), C),
+                weighed_counts(labels, weights, C),
+            )
 
         return value
 
@@ -95,10 +99,10 @@ class ConfusionMetric(Metric):
         """The metric where a sample is of each class to a part. credit (N, C) : the parts, which sum to 1."""
         C = credit.shape[1]
         right = np.bincount(predicted, credit[np.arange(len(credit)), predicted], C)
-        return self.of(right, np.bincount(predicted, minlength=C), credit.sum(axis=0))
+        return float(self.of(right, np.bincount(predicted, minlength=C), credit.sum(axis=0)))
 
-    def of(self, right: np.ndarray, shown: np.ndarray, support: np.ndarray) -> float:
-        """The metric from counts (C,) of each class: samples that are right, that are shown as it, of it."""
+    def of(self, right: np.ndarray, shown: np.ndarray, support: np.ndarray) -> np.ndarray:
+        """The metric (...) from counts (..., C) of each class: samples that are right, shown as it, of it."""
         raise NotImplementedError
 
     def along(self, labels: np.ndarray, rival: np.ndarray, j: int, classes: int) -> np.ndarray:
@@ -133,8 +137,8 @@ class Overall(Utility):
     def is_overall(self) -> bool:
         return True
 
-    def of(self, right: np.ndarray, shown: np.ndarray, support: np.ndarray) -> float:
-        return float(right.sum() / support.sum()) if support.sum() else float("nan")
+    def of(self, right: np.ndarray, shown: np.ndarray, support: np.ndarray) -> np.ndarray:
+        return shares(right.sum(axis=-1), support.sum(axis=-1))
 
     def worth(self, labels: np.ndarray, classes: int) -> np.ndarray:
         return np.eye(classes) / max(len(labels), 1)
@@ -146,9 +150,8 @@ class Overall(Utility):
 class Balanced(Utility):
     """Mean over the classes that have samples of the accuracy of each."""
 
-    def of(self, right: np.ndarray, shown: np.ndarray, support: np.ndarray) -> float:
-        there = support > 0
-        return float((right[there] / support[there]).mean()) if there.any() else float("nan")
+    def of(self, right: np.ndarray, shown: np.ndarray, support: np.ndarray) -> np.ndarray:
+        return known_means(shares(right, support))
 
     def worth(self, labels: np.ndarray, classes: int) -> np.ndarray:
         support = np.bincount(labels, minlength=classes)
@@ -161,9 +164,10 @@ class Balanced(Utility):
 class Worst(ConfusionMetric):
     """Accuracy of the class that does worst, of those that have samples."""
 
-    def of(self, right: np.ndarray, shown: np.ndarray, support: np.ndarray) -> float:
-        there = support > 0
-        return float((right[there] / support[there]).min()) if there.any() else float("nan")
+    def of(self, right: np.ndarray, shown: np.ndarray, support: np.ndarray) -> np.ndarray:
+        each = shares(right, support)
+        least = np.where(np.isnan(each), np.inf, each).min(axis=-1)
+        return np.where(np.isinf(least), np.nan, least)
 
     def along(self, labels: np.ndarray, rival: np.ndarray, j: int, classes: int) -> np.ndarray:
         support = np.bincount(labels, minlength=classes)
@@ -193,12 +197,9 @@ class F1(ConfusionMetric):
         found: np.ndarray = 2 * right / np.maximum(shown + support, 1e-12)
         return found
 
-    def of(self, right: np.ndarray, shown: np.ndarray, support: np.ndarray) -> float:
-        each = self.each(right, shown, support)
-        there = support > 0
-        if self.one is not None:
-            return float(each[self.one]) if there[self.one] else float("nan")
-        return float(each[there].mean()) if there.any() else float("nan")
+    def of(self, right: np.ndarray, shown: np.ndarray, support: np.ndarray) -> np.ndarray:
+        each = np.where(support > 0, self.each(right, shown, support), np.nan)
+        return known_means(each) if self.one is None else each[..., self.one]
 
     def along(self, labels: np.ndarray, rival: np.ndarray, j: int, classes: int) -> np.ndarray:
         support = np.bincount(labels, minlength=classes)
@@ -247,7 +248,7 @@ class Cost(Utility):
     def weighed(self, made: Predictions) -> Weighing:
         # What is shown as none of the classes costs as much as the worst that could be shown.
         paid = np.column_stack([self.cost, self.cost.max(axis=1)])[made.labels, made.predicted]
-        return lambda weight: float((weight * paid).sum() / weight.sum())
+        return lambda weights: (weights * paid).sum(axis=1) / weights.sum(axis=1)
 
     def smooth(self, credit: np.ndarray, predicted: np.ndarray) -> float:
         return float((credit @ self.cost)[np.arange(len(credit)), predicted].mean())
@@ -277,6 +278,23 @@ def drawn_accuracies(codes: np.ndarray, right: np.ndarray, many: int, prior: flo
     samples, whole = np.bincount(codes, minlength=many), float(right.mean()) if len(right) else 0.0
     found: np.ndarray = (np.bincount(codes, right, many) + prior * whole) / (samples + prior)
     return found
+
+
+def weighed_counts(codes: np.ndarray, weights: np.ndarray, many: int) -> np.ndarray:
+    """How much the samples of each code count together, (R, many) float64. codes (N,) int; weights (R, N)."""
+    each = codes + many * np.arange(len(weights))[:, None]
+    return np.bincount(each.reshape(-1), weights.reshape(-1), many * len(weights)).reshape(-1, many)
+
+
+def shares(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """part / whole, both (...); NaN where the whole is nothing."""
+    return np.divide(part, whole, out=np.full(np.shape(part), np.nan), where=whole > 0)
+
+
+def known_means(each: np.ndarray) -> np.ndarray:
+    """The mean (...) of those of (..., k) that are not NaN; NaN where all are."""
+    known = ~np.isnan(each)
+    return shares(np.where(known, each, 0.0).sum(axis=-1), known.sum(axis=-1))
 
 
 def _rarity(labels: np.ndarray, classes: int) -> np.ndarray:

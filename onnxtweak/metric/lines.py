@@ -49,15 +49,15 @@ class ErrorRate(Metric):
         ]
         wrong = np.array([edit_distance(text, read) for text, read in pairs], np.float64)
         length = np.array([len(text) for text, _ in pairs], np.float64)
-        return lambda weight: float((weight * wrong).sum() / max((weight * length).sum(), 1.0))
+        return lambda weights: weights @ wrong / np.maximum(weights @ length, 1.0)
 
 
 class LinesRight(Metric):
     """The share of lines that are read as they stand."""
 
     def weighed(self, made: Predictions) -> Weighing:
-        right = made.predicted == made.labels
-        return lambda weight: float((weight * right).sum() / weight.sum())
+        right = (made.predicted == made.labels).astype(np.float64)
+        return lambda weights: weights @ right / weights.sum(axis=1)
 
 
 CHARACTERS = ErrorRate("cer", "character error rate")

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from onnxtweak.errors import DataError
-from onnxtweak.metric.kinds import Metric, Predictions, Weighing
+from onnxtweak.metric.kinds import Metric, Predictions, Weighing, shares
 from onnxtweak.sample_counts import GroupedSamples
 
 FalseAlarms = Literal["fpr", "precision"]
@@ -46,14 +46,13 @@ class RecallAt(Metric):
         positive = made.labels[order] == 1
         ends = np.append(score[order][1:] < score[order][:-1], True)
 
-        def value(weight: np.ndarray) -> float:
-            sorted_weight = weight[order]
-            found = np.cumsum(sorted_weight * positive)
-            false = np.cumsum(sorted_weight * ~positive)
-            whole = found[-1]
-            base = false[-1] if self.kind == "fpr" else found + false
+        def value(weights: np.ndarray) -> np.ndarray:
+            by_score = weights.take(order, axis=1)
+            found = np.cumsum(by_score * positive, axis=1)
+            false = np.cumsum(by_score * ~positive, axis=1)
+            base = false[:, -1:] if self.kind == "fpr" else found + false
             kept = ends & (false <= self.most * base + 1e-9)
-            return float(np.max(found[kept], initial=0.0) / whole) if whole else float("nan")
+            return shares(np.where(kept, found, 0.0).max(axis=1), found[:, -1])
 
         return value
 
@@ -146,7 +145,7 @@ class Recall(Metric):
     def weighed(self, made: Predictions) -> Weighing:
         own = (made.labels == 1).astype(np.float64)
         found = own * (made.predicted == 1)
-        return lambda weight: float((weight @ found) / total) if (total := weight @ own) else math.nan
+        return lambda weights: shares(weights @ found, weights @ own)
 
 
 def require_samples(metric: Metric, labels: np.ndarray, role: str, level: float | None = None) -> None:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnxtweak.metric.bootstrap import RESAMPLES, drawn_together, draws
-from onnxtweak.metric.kinds import Metric, Predictions, Weighing
+from onnxtweak.metric.bootstrap import RESAMPLES, drawn_together
+from onnxtweak.metric.kinds import Metric, Predictions, Weighing, known_means, shares, weighed_counts
 from onnxtweak.sample_counts import LabelCounts
 from onnxtweak.types import LabelMetrics
 
@@ -41,7 +41,7 @@ class MacroF1(LabelMean):
     def weighed(self, made: Predictions) -> Weighing:
         use = self.counted(made.labels)
         hit, both = _hits(made.predicted[:, use], made.labels[:, use])
-        return lambda weight: _mean(2 * (weight @ hit), weight @ both)
+        return lambda weights: known_means(shares(2 * (weights @ hit), weights @ both))
 
 
 class MicroF1(Metric):
@@ -49,7 +49,7 @@ class MicroF1(Metric):
 
     def weighed(self, made: Predictions) -> Weighing:
         hit, both = (each.sum(axis=1) for each in _hits(made.predicted, made.labels))
-        return lambda weight: _mean(np.array([2 * (weight @ hit)]), np.array([weight @ both]))
+        return lambda weights: shares(2 * (weights @ hit), weights @ both)
 
 
 class MeanAveragePrecision(LabelMean):
@@ -60,11 +60,13 @@ class MeanAveragePrecision(LabelMean):
     """
 
     def weighed(self, made: Predictions) -> Weighing:
-        sorted_labels = [_Sorted.of(made.Z[:, c], made.labels[:, c]) for c in self._numbers(made.labels)]
+        each = [_Sorted.of(made.Z[:, c], made.labels[:, c]) for c in self._numbers(made.labels)]
 
-        def value(weight: np.ndarray) -> float:
-            each = np.array([one.average_precision(weight) for one in sorted_labels])
-            return float(np.nanmean(each)) if np.isfinite(each).any() else float("nan")
+        def value(weights: np.ndarray) -> np.ndarray:
+            found = np.empty((len(weights), len(each)))
+            for number, one in enumerate(each):
+                found[:, number] = one.average_precision(weights)
+            return known_means(found)
 
         return value
 
@@ -90,20 +92,18 @@ class _Sorted:
         ends = np.flatnonzero(np.append(np.diff(score[order]) != 0, True)) if len(order) else order
         return cls(order, (labels[order] == 1).astype(np.float64), ends)
 
-    def average_precision(self, weight: np.ndarray) -> float:
-        """weight (N,) : how much each sample counts. NaN where none that has the label does."""
-        own = weight[self.order]
-        taken, found = np.cumsum(own)[self.ends], np.cumsum(own * self.there)[self.ends]
-        if not len(found) or not found[-1] > 0:
-            return float("nan")
+    def average_precision(self, weights: np.ndarray) -> np.ndarray:
+        """In each resample, (R,). weights (R, N) : how much each sample counts.
+
+        NaN where none that has the label does.
+        """
+        if not len(self.order):
+            return np.full(len(weights), np.nan)
+        own = weights.take(self.order, axis=1)
+        taken = np.cumsum(own, axis=1).take(self.ends, axis=1)
+        found = np.cumsum(own * self.there, axis=1).take(self.ends, axis=1)
         precision = np.divide(found, taken, out=np.zeros_like(found), where=taken > 0)
-        return float((np.diff(found, prepend=0.0) * precision).sum() / found[-1])
-
-
-def _mean(part: np.ndarray, whole: np.ndarray) -> float:
-    """The mean of the shares (k,) whose whole is not zero."""
-    there = whole > 0
-    return float((part[there] / whole[there]).mean()) if there.any() else float("nan")
+        return shares((np.diff(found, axis=1, prepend=0.0) * precision).sum(axis=1), found[:, -1])
 
 
 def label_metrics(made: Predictions, targets: np.ndarray) -> LabelMetrics:
@@ -116,7 +116,7 @@ def label_metrics(made: Predictions, targets: np.ndarray) -> LabelMetrics:
     confusion = np.array([[absent - (taken - hit), taken - hit], [support - hit, hit]]).transpose(2, 0, 1)
     f1 = _share(2 * hit, taken + support)
     f1[support == 0] = np.nan
-    once = np.ones(len(made))
+    once = np.ones((1, len(made)))
     precision = [
         _Sorted.of(made.Z[:, c], made.labels[:, c]).average_precision(once) for c in range(made.classes)
     ]
@@ -128,7 +128,7 @@ def label_metrics(made: Predictions, targets: np.ndarray) -> LabelMetrics:
         confusion=confusion,
         precision=_share(hit, taken),
         recall=_share(hit, support),
-        average_precision=np.array(precision),
+        average_precision=np.concatenate(precision),
     )
 
 
@@ -165,12 +165,12 @@ def drawn_f1_of_groups(
     """`f1_of_groups` in resamples, (resamples, len(shown), count) float64; groups : as of `drawn_f1`."""
     counts = [[each.sum(axis=1) for each in _hits(one, labels)] for one in shown]
 
-    def value(weight: np.ndarray, hit: np.ndarray, both: np.ndarray) -> np.ndarray:
-        whole = np.bincount(codes, weight * both, count)
-        return 2 * np.bincount(codes, weight * hit, count) / np.maximum(whole, 1e-9)
+    def together(weights: np.ndarray) -> np.ndarray:
+        hits, wholes = ([weighed_counts(codes, weights * each[k], count) for each in counts] for k in (0, 1))
+        return 2 * np.stack(hits, axis=1) / np.maximum(np.stack(wholes, axis=1), 1e-9)
 
-    weights = draws(len(labels), labels.size, groups, many=many)
-    return np.array([[value(weight, *each) for each in counts] for weight in weights])
+    blocks = drawn_together(len(labels), labels.size, groups, many=many)
+    return np.concatenate([together(weights) for weights in blocks])
 
 
 def drawn_f1(

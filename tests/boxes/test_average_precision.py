@@ -73,8 +73,8 @@ def test_classes_and_samples_do_not_mix():
 def test_weights_count_samples_as_often():
     rows = [(0, 0, 0.9, *BOX), (1, 0, 0.8, 50, 50, 60, 60)]
     made = found(rows, [(0, 0, *BOX), (1, 0, *BOX)], samples=2)
-    once, three = (made.average_precision(np.array([float(n), 1.0]))[0, 0] for n in (1, 3))
-    assert once == pytest.approx(51 / 101) and three == pytest.approx(76 / 101)
+    once, three, none = made.drawn(np.array([[1.0, 1.0], [3.0, 1.0], [0.0, 0.0]]))[:, 0, 0]
+    assert once == pytest.approx(51 / 101) and three == pytest.approx(76 / 101) and np.isnan(none)
 
 
 def test_suppression_keeps_the_best_of_each_class():

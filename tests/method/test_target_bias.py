@@ -268,8 +268,10 @@ def test_what_is_predicted_after_some_classes_are_raised_is_what_all_logits_say(
     head = ResolvedGoal(np.array([0])).head
     ledger = Ledger(Z, Z, rng.integers(0, 7, len(Z)), head)
     bias = np.array([0.0, 1.0, 0.0, 2.0, 0.0, 0.0, 1.0])
-    before = head.predict(Z + np.where(np.arange(7) == 3, 1.0, 0.0).astype(np.float32))
-    top, predicted = ledger._after(np.array([1, 3, 6]), bias, before)
+    first = Z + np.where(np.arange(7) == 3, 1.0, 0.0).astype(np.float32)
+    before = head.predict(first)
+    top, predicted = first.max(axis=1), before.copy()
+    ledger._raise({c: before == c for c in (1, 3, 6)}, bias, top, predicted)
     assert (predicted == head.predict_biased(Z, bias)).all()
     assert (top == (Z + bias.astype(np.float32)).max(axis=1)).all()
 

@@ -68,13 +68,14 @@ def test_what_is_shown_as_none_of_the_classes_is_wrong_and_costs_the_most():
     assert Cost("cost:x", "", np.array([[0, 1], [7, 2.0]])).value(one) == pytest.approx((0 + 7 + 2) / 3)
 
 
-def test_a_weight_counts_as_copies_do():
+def test_a_weight_counts_as_copies_do_in_each_of_several_resamples():
     one = made(2)
-    times = np.random.default_rng(0).integers(0, 4, len(one))
-    rows = np.repeat(np.arange(len(one)), times)
-    copied = Predictions(one.labels[rows], one.predicted[rows], one.Z[rows])
+    times = np.random.default_rng(0).integers(0, 4, (3, len(one)))
+    rows = [np.repeat(np.arange(len(one)), each) for each in times]
+    copied = [Predictions(one.labels[own], one.predicted[own], one.Z[own]) for own in rows]
     for metric in every(4):
-        assert metric.weighed(one)(times.astype(float)) == pytest.approx(metric.value(copied)), metric.name
+        found = metric.weighed(one)(times.astype(float))
+        assert found == pytest.approx([metric.value(each) for each in copied]), metric.name
 
 
 @given(st.integers(0, 10**6), st.sampled_from([2, 3, 5]), st.booleans())

@@ -41,6 +41,6 @@ def test_rates_are_of_all_characters_together():
     assert CHARACTERS.value(made) == pytest.approx((0 + 2 + 2) / 9)
     assert WORDS.value(made) == pytest.approx((0 + 1 + 1) / 4)
     assert LINES.value(made) == pytest.approx(1 / 3)
-    twice = CHARACTERS.weighed(made)(np.array([0.0, 2.0, 1.0]))
+    twice = CHARACTERS.weighed(made)(np.array([[0.0, 2.0, 1.0]]))
     assert twice == pytest.approx((2 * 2 + 2) / (2 * 3 + 2))
     assert (CHARACTERS.sign, WORDS.sign, LINES.sign) == (-1, -1, 1)

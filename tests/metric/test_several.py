@@ -23,12 +23,14 @@ def drawn(seed, unknown=0.0):
 @pytest.mark.parametrize("seed", range(5))
 def test_values_are_those_of_scikit_learn(seed):
     made = drawn(seed)
-    weight = np.random.default_rng(seed).integers(0, 4, len(made))
-    again = np.repeat(np.arange(len(made)), weight)
-    labels, predicted, Z = made.labels[again], made.predicted[again], made.Z[again]
-    assert F1.weighed(made)(weight) == pytest.approx(f1_score(labels, predicted, average="macro"))
-    expected = average_precision_score(labels, Z, average="macro")
-    assert MAP.weighed(made)(weight) == pytest.approx(expected)
+    weights = np.random.default_rng(seed).integers(0, 4, (2, len(made)))
+    for weight, f1, precision in zip(
+        weights, F1.weighed(made)(weights), MAP.weighed(made)(weights), strict=True
+    ):
+        again = np.repeat(np.arange(len(made)), weight)
+        labels, predicted, Z = made.labels[again], made.predicted[again], made.Z[again]
+        assert f1 == pytest.approx(f1_score(labels, predicted, average="macro"))
+        assert precision == pytest.approx(average_precision_score(labels, Z, average="macro"))
 
 
 def test_figures_of_each_label_leave_out_what_is_not_known():

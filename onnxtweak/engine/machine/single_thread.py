@@ -6,7 +6,7 @@ cores that takes many times longer than the product. Tasks beside each other use
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
@@ -58,9 +58,17 @@ def side_by_side(task: Callable[[Item], Made], items: Iterable[Item], most: int)
     at_once, waiting = max(min([most, *threads]), 1), iter(items)
     while batch := list(islice(waiting, at_once)):
         # The limit is of the whole process: set before the first task and lifted after the last.
-        with single_thread(), ThreadPoolExecutor(at_once) as pool:
-            made = list(pool.map(task, batch))
+        with single_thread():
+            made = _beside_each_other(task, batch)
         yield from made
+
+
+def _beside_each_other(task: Callable[[Item], Made], batch: Sequence[Item]) -> list[Made]:
+    """What the task makes of each item; one alone needs no thread of its own."""
+    if len(batch) == 1:
+        return [task(batch[0])]
+    with ThreadPoolExecutor(len(batch)) as pool:
+        return list(pool.map(task, batch))
 
 
 @cache

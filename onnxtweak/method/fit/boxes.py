@@ -191,10 +191,10 @@ def _surely(before: Found, after: Found, margin: float) -> np.ndarray:
     """Classes (C,) bool that are found better, by so many standard errors of resampled pictures."""
     change = (after.average_precision() - before.average_precision())[0]
     rng = np.random.Generator(np.random.PCG64(0))
-    many, drawn = before.samples, []
-    for _ in range(_RESAMPLES):
-        weight = np.bincount(rng.integers(0, many, many), minlength=many).astype(np.float64)
-        drawn.append((after.average_precision(weight) - before.average_precision(weight))[0])
+    many = before.samples
+    times = [np.bincount(rng.integers(0, many, many), minlength=many) for _ in range(_RESAMPLES)]
+    weights = np.array(times, np.float64)
+    drawn = after.drawn(weights)[:, 0] - before.drawn(weights)[:, 0]
     found: np.ndarray = np.nan_to_num(change) > margin * np.nan_to_num(np.nanstd(drawn, axis=0))
     return found & np.isfinite(change)
 

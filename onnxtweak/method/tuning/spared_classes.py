@@ -140,20 +140,20 @@ class Ledger:
         for _ in range(_ROUNDS):
             earned = self._earned(predicted)
             right = predicted == self.labels
-            flipped = right != self.was_right
-            changed = np.bincount(self.labels[flipped], minlength=self.classes)
+            changed = np.bincount(self.labels[right != self.was_right], minlength=self.classes)
             missing = floor + clear * np.sqrt(changed) - earned
             (lacking,) = (missing > _ROUNDING).nonzero()
             if not len(lacking):
                 return _Raised(bias, self._surer(earned, right), int(changed.sum()))
-            for c in lacking.tolist():
-                gap = (top - self._column(c, bias)).astype(np.float64)
-                gap[predicted == c] = np.inf
-                step = self._step(gap, c, float(missing[c]))
+            own, lacks = {c: predicted == c for c in lacking.tolist()}, missing.tolist()
+            for c, shown in own.items():
+                gap = top - self._column(c, bias)
+                gap[shown] = np.inf
+                step = self._step(gap, c, lacks[c])
                 if step is None:
                     return None
                 bias[c] += step
-            top, predicted = self._after(lacking, bias, predicted)
+            self._raise(own, bias, top, predicted)
         return None
 
     def _column(self, c: int, bias: np.ndarray) -> np.ndarray:
@@ -162,19 +162,20 @@ class Ledger:
         let_go(self.columns[c])
         return column
 
-    def _after(
-        self, raised: np.ndarray, bias: np.ndarray, predicted: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """The highest logit (N,) and its class (N,), where these classes alone have been raised since.
+    def _raise(
+        self, own: dict[int, np.ndarray], bias: np.ndarray, top: np.ndarray, predicted: np.ndarray
+    ) -> None:
+        """Bring the highest logits (N,) and their classes (N,) up to date where classes have been raised.
 
-        predicted (N,) : before. bias (C,) : now.
+        own : which samples (N,) bool each of these, ascending, has had before. bias (C,) : now.
         """
-        top = entries(self.Z, predicted) + bias.astype(self.Z.dtype).take(predicted)
-        for c in raised.tolist():
-            column = self._column(c, bias)
+        columns = {c: self._column(c, bias) for c in own}
+        for c, shown in own.items():
+            np.copyto(top, columns[c], where=shown)
+        for c, column in columns.items():
             turned = self.head.beats(column, c, top, predicted)
-            top, predicted = np.where(turned, column, top), np.where(turned, c, predicted)
-        return top, predicted
+            np.copyto(top, column, where=turned)
+            np.copyto(predicted, c, where=turned)
 
     def _earned(self, predicted: np.ndarray) -> np.ndarray:
         return np.bincount(predicted, entries(self.credit, predicted), self.classes)
@@ -205,13 +206,12 @@ class Ledger:
 
         gap (N,) : the bias from which on a sample is predicted as c; not finite: never, or it is already.
         """
-        reach = float(self._reach[c])
+        reach, credit = float(self._reach[c]), self.credit.reshape(-1)
         while True:  # a class seldom needs more than its nearest samples
             (nearest,) = (gap <= reach).nonzero()
             gaps = gap.take(nearest)
             order = gaps.argsort(kind="stable")
-            places = nearest.take(order) * self.classes + c  # in an array laid out flat
-            earned = self.credit.reshape(-1).take(places).cumsum(dtype=np.float64)
+            earned = credit.take(nearest.take(order) * self.classes + c).cumsum(dtype=np.float64)
             let_go(self.credit)
             enough = int(earned.searchsorted(missing))
             if enough < len(nearest):

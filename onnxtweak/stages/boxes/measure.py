@@ -14,7 +14,8 @@ from onnxtweak.engine.answer.shown_boxes import detections
 from onnxtweak.engine.passes import Engine
 from onnxtweak.engine.subject import Subject
 from onnxtweak.goal import find_targets
-from onnxtweak.metric.bootstrap import draws, interval
+from onnxtweak.metric.bootstrap import drawn_together, interval
+from onnxtweak.metric.kinds import known_means
 from onnxtweak.settings import TargetSettings
 from onnxtweak.types import BoxMetrics, MetricReading
 
@@ -57,19 +58,18 @@ class FoundObjects:
             objects=self.found.objects,
         )
 
-    def drawn(self, weights: list[np.ndarray]) -> np.ndarray:
-        """Average precision in resamples of the samples, (R, T, C). weights : how often each is drawn."""
-        return np.array([self.found.average_precision(weight) for weight in weights])
 
+def weights_of(samples: int, groups: np.ndarray | None) -> np.ndarray:
+    """How often each sample is drawn in resamples of a fixed seed, (R, N) float64.
 
-def weights_of(samples: int, groups: np.ndarray | None) -> list[np.ndarray]:
-    """How often each sample is drawn in resamples of a fixed seed. groups (N,) : that are drawn together."""
-    return list(draws(samples, 1, groups, many=RESAMPLES))
+    groups (N,) : of samples that are drawn together.
+    """
+    return np.concatenate([*drawn_together(samples, 1, groups, many=RESAMPLES)])
 
 
 def box_readings(made: FoundObjects, groups: np.ndarray | None) -> tuple[MetricReading, ...]:
     """mAP50 and mAP50-95, with their intervals."""
-    drawn = made.drawn(weights_of(made.found.samples, groups))
+    drawn = made.found.drawn(weights_of(made.found.samples, groups))
     figures = made.metrics(np.empty(0, np.int64))
     return (
         MetricReading(*OVERALL, figures.overall, interval(over_classes(drawn[:, 0]))),
@@ -79,7 +79,7 @@ def box_readings(made: FoundObjects, groups: np.ndarray | None) -> tuple[MetricR
 
 def over_classes(each: np.ndarray) -> np.ndarray:
     """The mean over the classes of each resample (R, C), of those that have objects there."""
-    return np.array([mean(one) for one in each])
+    return known_means(each)
 
 
 def box_targets(settings: TargetSettings, names: Sequence[str], base: BoxMetrics) -> np.ndarray:

@@ -46,7 +46,7 @@ def boxes_outcome(job: Job, proposal: Proposal, tweaked: Subject) -> Outcome:
         else groups[np.unique(view.rows // job.subject.positions, return_index=True)[1]]
     )
     weights = weights_of(base.found.samples, rows)
-    drawn = np.stack([one.drawn(weights) for one in each], axis=1)  # (R, 3, T, C)
+    drawn = np.stack([one.found.drawn(weights) for one in each], axis=1)  # (R, 3, T, C)
     counts = replace(_counts(each, drawn[:, :, 0], _touched(job, proposal)), units=base.found.holding(rows))
     before, now, control = (one.metrics(goal.targets) for one in each)
     fixed, broken = int(counts.fixed.sum()), int(counts.broken.sum())
@@ -147,7 +147,7 @@ def boxes_verified(job: Job, base: Subject, inside: TweakInside) -> tuple[BoxMet
     before, after = (one.metrics(own) for one in made)
     chosen = own if len(own) else np.arange(made[0].classes)
     weights = weights_of(made[0].found.samples, view.groups(job.origin.data.group))
-    drawn = [over_classes(one.drawn(weights)[:, 0][:, chosen]) for one in made]
+    drawn = [over_classes(one.found.drawn(weights)[:, 0][:, chosen]) for one in made]
     error = float(np.nanstd(drawn[1] - drawn[0]))
     values = [mean(one.per_class[chosen]) for one in (before, after)]
     who = "the targets" if len(own) else "all classes"
