@@ -26,6 +26,7 @@ import numpy as np
 
 # How maps are read where there are scores at positions.
 AT_POSITIONS = ("aligned", "resized")
+PLACE = "place"  # no map but where a row is: its number on each axis of positions
 LEVEL = "level"  # of a detector: with the level's number, a map of its size
 
 
@@ -92,7 +93,7 @@ class Tap:
         (deviation) or "max", or, with "grid2", its means over the two halves of every axis of positions, the
         quarters of an image. Where there are scores at positions, a neuron is a channel at each of them:
         "aligned" of a map with the same positions, "resized" of another, linearly, the "mean" over all of a
-        sample at each; at anchors of a detector "level0", ... of one of that level's size, 0 at others.
+        sample at each, and "place" where it is; at anchors "level0", ... of one of that level's size, else 0.
     channel_axis : axis of `shape` that counts channels; used only when pooled.
     """
 

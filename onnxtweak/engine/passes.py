@@ -19,7 +19,7 @@ from onnxtweak.engine.session import Session, session_of
 from onnxtweak.engine.subject import Subject, filled
 from onnxtweak.engine.workers.learning_device import LearningDevice
 from onnxtweak.engine.workers.processes import Crew
-from onnxtweak.model.edit.positions.position_nodes import ROWS
+from onnxtweak.model.edit.positions.read_nodes import ROWS
 from onnxtweak.settings import EngineSettings
 from onnxtweak.theta.backend import Backend, host_buffer
 from onnxtweak.types import Neurons, Progress, Tap, silent

@@ -19,7 +19,7 @@ from onnxtweak.errors import DataError, ModelError, UsageError
 from onnxtweak.head import SEVERAL_LABELS, Answer, Head, Readout
 from onnxtweak.model.detector.layout import Detector
 from onnxtweak.model.edit.expose import Exposed, expose
-from onnxtweak.model.edit.positions.position_nodes import RESIZES_FROM, way_at_positions
+from onnxtweak.model.edit.positions.read_nodes import RESIZES_FROM, way_at_positions
 from onnxtweak.model.file.model_file import ModelFile
 from onnxtweak.model.inspect.layer_inputs import front_names, penultimate_name
 from onnxtweak.model.inspect.taps import TapCandidate, candidates, select

@@ -29,10 +29,23 @@ from onnxtweak.method.large_arrays import (
     taken,
 )
 from onnxtweak.method.selection.numbering import digest_of_neurons
-from onnxtweak.types import AT_POSITIONS, Neurons, Tap
+from onnxtweak.types import AT_POSITIONS, PLACE, Neurons, Tap
 
 # Copies of T that a solver makes: standardised, turned, and one to spare; and arrays as large as the logits.
 _COPIES, _OF_LOGITS = 4, 10
+
+
+@dataclass(frozen=True)
+class Places:
+    """An axis of positions of a fixed size, where rows are positions.
+
+    column : of the table, that says at which place a row is, from 0. count : P, of them. own (k,) int64 :
+    columns of maps with the same positions, which can have weights of their own at each place.
+    """
+
+    column: int
+    count: int
+    own: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -45,7 +58,7 @@ class Table:
     shares (N, C) float : of the classes, summing to 1, which are learnt instead of labels; None: labels are.
     kept (N,) bool : samples whose label is what the base decides, which should stay; None: there are none.
     context (k,) int64 : where rows are positions, the columns that are the same in all rows of a sample;
-    None: there are none. device : where learners compute.
+    None: there are none. places : axes of positions of a fixed size. device : where learners compute.
     """
 
     T: np.ndarray
@@ -57,6 +70,7 @@ class Table:
     shares: np.ndarray | None = None
     kept: np.ndarray | None = None
     context: np.ndarray | None = field(default=None, kw_only=True)
+    places: tuple[Places, ...] = field(default=(), kw_only=True)
     device: LearningDevice = field(default_factory=LearningDevice, kw_only=True)
 
     @property
@@ -81,7 +95,7 @@ class Table:
         each = (self.groups, self.slices, self.weight, self.shares, self.kept)
         extra = (None if one is None else taken(one, chosen) for one in each)
         found = Table(taken(self.T, chosen), taken(self.Z, chosen), self.labels[chosen], *extra)
-        return replace(found, device=self.device, context=self.context)
+        return replace(found, device=self.device, context=self.context, places=self.places)
 
     def of_label(self, label: int) -> Table:
         """Of several labels at once, one as a table of two classes: not there, with a score of 0, and there.
@@ -95,7 +109,7 @@ class Table:
 
     def columns(self, chosen: np.ndarray) -> Table:
         """Some neurons, in the given order."""
-        return replace(self, T=of_columns(self.T, chosen), context=None)
+        return replace(self, T=of_columns(self.T, chosen), context=None, places=())
 
     def cooled(self, temperature: float) -> Table:
         """The samples with logits Z / temperature, on which a patch is learnt before it is scaled by it."""
@@ -159,14 +173,25 @@ def gather(
         finite &= np.isfinite(block).all(axis=0)
     for _, block in () if finite.all() else blocks(T):
         block[:, ~finite] = 0
-    context = _context(neurons) if subject.sizes and subject.detector is None else None
-    return Table(T, Z, view.labels, context=context, device=engine.learning_device)
+    table = Table(T, Z, view.labels, device=engine.learning_device)
+    if not subject.sizes or subject.detector is not None:
+        return table
+    return replace(table, context=_context(neurons), places=_places(neurons))
 
 
 def _context(neurons: Neurons) -> np.ndarray | None:
     """Which neurons are the same at all positions of a sample, (k,) int64; None where none is."""
-    same = np.array([tap.pool not in AT_POSITIONS for tap in neurons.taps], bool)[neurons.tap_of]
+    same = np.array([tap.pool not in (*AT_POSITIONS, PLACE) for tap in neurons.taps], bool)[neurons.tap_of]
     return np.flatnonzero(same) if same.any() else None
+
+
+def _places(neurons: Neurons) -> tuple[Places, ...]:
+    """The axes whose places are among the neurons."""
+    pools = np.array([tap.pool for tap in neurons.taps])[neurons.tap_of]
+    sizes = [neurons.taps[t].shape for t in neurons.tap_of.tolist()]
+    own = np.flatnonzero(pools == "aligned")
+    columns = np.flatnonzero(pools == PLACE).tolist()
+    return tuple(Places(column, sizes[column][1 + int(neurons.index[column])], own) for column in columns)
 
 
 def _values(
@@ -196,6 +221,7 @@ def stacked(tables: Sequence[Table]) -> Table:
         joined(t.shares for t in tables),
         joined(t.kept for t in tables),
         context=tables[0].context,
+        places=tables[0].places,
         device=tables[0].device,
     )
 

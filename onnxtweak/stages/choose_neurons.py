@@ -28,11 +28,12 @@ from onnxtweak.method.solvers.design import design
 from onnxtweak.method.solvers.logistic import logistic
 from onnxtweak.method.solvers.multinomial import multinomial
 from onnxtweak.method.table import all_neurons, take
+from onnxtweak.model.edit.positions.place_nodes import PLACES_FROM
 from onnxtweak.model.inspect.layer_inputs import penultimate_name
 from onnxtweak.settings import TapSettings
 from onnxtweak.stages.gather import kept_results
 from onnxtweak.stages.open_job import Job
-from onnxtweak.types import Neurons, Tap
+from onnxtweak.types import PLACE, Neurons, Tap
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def choose_neurons(job: Job, taps: TapSettings, limit: int) -> TableNeurons:
         if group.name != CONTEXT:
             families[f"{first.name} and {group.name}"] = np.append(np.arange(len(neurons)), columns)
         united, scored = end_to_end(united, added), scored + extra
-    return TableNeurons(united, families, scored)
+    return TableNeurons(end_to_end(united, all_places(job, taps)), families, scored)
 
 
 @dataclass(frozen=True)
@@ -131,11 +132,38 @@ def _at_positions(job: Job, taps: TapSettings) -> tuple[TapGroup, ...]:
     return (first, *(group for group in more if group.taps))
 
 
+def all_places(job: Job, taps: TapSettings) -> Neurons:
+    """Where a row is on axes of positions of a fixed size, at which `fit` tries weights of their own.
+
+    None where the user has chosen what to read, and where listed samples get a patch on top.
+    """
+    data, subject = job.origin.data, job.subject
+    chosen = taps.taps or taps.pool != ("none",) or data.must or data.lock
+    if not subject.sizes or subject.detector is not None or chosen:
+        return all_neurons(())
+    axes = np.flatnonzero(_fixed_axes(job)) if job.opened.model.graph.opset >= PLACES_FROM else ()
+    tap = Tap(subject.logits, "", (len(subject.sizes), *subject.sizes), pool=PLACE)
+    return take(all_neurons((tap,)), np.array(axes, np.int64))
+
+
+def _fixed_axes(job: Job) -> list[bool]:
+    """Of each axis of positions, whether it has as many in every sample, and not too many."""
+    shape, layout = job.opened.logits.shape, job.subject.layout
+    declared = [None] * len(layout) if shape is None or len(shape) != len(layout) else list(shape)
+    of_graph = [size for size, letter in zip(declared, layout, strict=True) if letter == "P"]
+    fixed = _sizes_are_fixed(job)
+    return [
+        (fixed or isinstance(of_axis, int)) and 1 < size <= _MOST_PLACES
+        for of_axis, size in zip(of_graph, job.subject.sizes, strict=True)
+    ]
+
+
 def _sizes_are_fixed(job: Job) -> bool:
     """Whether samples of another size are impossible: the quarters of an image depend on its size."""
     return all(None not in (spec.shape or (None,))[1:] for spec in job.opened.specs)
 
 
+_MOST_PLACES = 512  # of an axis of positions
 _WORDS = {
     "mean": "channel means",
     "std": "deviations",

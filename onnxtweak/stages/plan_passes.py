@@ -27,7 +27,7 @@ from onnxtweak.method.selection.screening import screen, screen_blocks, screenin
 from onnxtweak.method.table import all_neurons, take
 from onnxtweak.plans import PlannedPass
 from onnxtweak.settings import FitSettings, JoinSettings, TapSettings
-from onnxtweak.stages.choose_neurons import tap_groups
+from onnxtweak.stages.choose_neurons import all_places, tap_groups
 from onnxtweak.stages.open_job import Job
 from onnxtweak.stages.score import scores_cached
 from onnxtweak.theta.state import bytes_per_neuron
@@ -238,7 +238,7 @@ class PassRequest:
         for group in more:
             free = settings.neurons - chosen
             held += self.planner.screen(group.taps, free) if free > 0 else 0
-        return held
+        return held + len(all_places(self.job, self.taps))
 
 
 def _spread(taps: Sequence[Tap], count: int) -> Neurons:

@@ -11,7 +11,7 @@ from onnx import TensorProto
 from onnxtweak.errors import ModelError
 from onnxtweak.model.edit.expose import expose
 from onnxtweak.model.edit.piece_builder import Builder
-from onnxtweak.model.edit.positions.position_nodes import ROWS, way_at_positions
+from onnxtweak.model.edit.positions.read_nodes import ROWS, way_at_positions
 from onnxtweak.model.graph import GraphIndex
 from onnxtweak.model.logits_format import LogitsFormat, class_axis_of, layout_of
 from onnxtweak.types import Neurons, Tap

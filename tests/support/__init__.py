@@ -27,6 +27,7 @@ report_pages        results as `report` reads them, and a parser for its page
 foreign             arrays, tables and loaders as other libraries have them
 docs_files          the files that the commands in the documentation read
 served              commands of a shell script, carried out in the process of the test
+fed_maps            models that show scores and hidden maps just as they are fed
 few_folds           a fit on small tables with three folds, not ten or twenty
 forked              programs in processes of their own, forked from one that has loaded the package
 preloaded           what that one has loaded

@@ -25,7 +25,7 @@ from onnxtweak.method.tuning.operating_point import choose
 from onnxtweak.method.tuning.target_bias import set_target_bias, sparing_classes
 from onnxtweak.metric.kinds import Metric, Predictions
 from onnxtweak.metric.several import MacroF1
-from onnxtweak.patch import Linear, Mlp
+from onnxtweak.patch import ByPlace, DensePatch, Linear, Mlp
 from onnxtweak.types import Metrics
 
 # Drops of the overall accuracy on test, in percentage points, at which the targets are read.
@@ -45,7 +45,7 @@ class MethodResult:
     """
 
     columns: np.ndarray
-    patch: Linear | Mlp | Reranking
+    patch: DensePatch | Reranking
     held_out: np.ndarray
     base: np.ndarray
     labels: np.ndarray
@@ -69,7 +69,8 @@ class MethodResult:
     @classmethod
     def of_arrays(cls, found: Arrays) -> MethodResult:
         """What `arrays` gave, which may be among others."""
-        form = next(form for form in (Linear, Mlp, Reranking) if form.__name__ == str(found["patch"]))
+        forms = (Linear, Mlp, ByPlace, Reranking)
+        form = next(form for form in forms if form.__name__ == str(found["patch"]))
         parts = ((each.name, found[f"patch {each.name}"]) for each in fields(form))
         numbers: dict[str, Any] = {name: part if part.ndim else part.item() for name, part in parts}
         logits = found["held_out"], found["base"], found["labels"]

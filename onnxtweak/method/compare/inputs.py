@@ -19,7 +19,7 @@ from onnxtweak.method.folds import digest_of, in_full, not_kept
 from onnxtweak.method.retrain.weights import temperatures
 from onnxtweak.method.selection.ranking import Ranking
 from onnxtweak.method.table import Table
-from onnxtweak.patch import Linear, Mlp
+from onnxtweak.patch import DensePatch
 from onnxtweak.settings import FitSettings, JoinSettings
 
 
@@ -112,7 +112,7 @@ class CompareInputs:
         return LastLayerInputs(last_layer(fit), self.penultimate, fit, validation)
 
     def result(
-        self, columns: np.ndarray, patch: Linear | Mlp | Reranking, *, point: np.ndarray | None = None
+        self, columns: np.ndarray, patch: DensePatch | Reranking, *, point: np.ndarray | None = None
     ) -> MethodResult:
         """A patch that was fitted to the fit split; validation is held out."""
         held_out = self.validation.patched(columns, patch)

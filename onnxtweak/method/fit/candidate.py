@@ -10,7 +10,7 @@ import numpy as np
 
 from onnxtweak.method.large_arrays import by_rows
 from onnxtweak.method.table import Table
-from onnxtweak.patch import Linear, Mlp
+from onnxtweak.patch import DensePatch
 
 # What a larger patch saves beyond a smaller one has to be worth its size: this share of all that it saves,
 # or of the log-loss that is left if that is less, for of a poor base any patch saves nearly all. More is
@@ -53,7 +53,7 @@ class FitCandidate:
     columns: np.ndarray
     held_out: np.ndarray
     loss: float
-    learn: Callable[[], tuple[Linear | Mlp, tuple[str, ...]]]
+    learn: Callable[[], tuple[DensePatch, tuple[str, ...]]]
     behind: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -67,7 +67,7 @@ class FitCandidate:
         """The candidate for the base's own logits, learnt on those divided by the temperature."""
         cool = self.learn  # and no more of this one: its logits are let go
 
-        def learn() -> tuple[Linear | Mlp, tuple[str, ...]]:
+        def learn() -> tuple[DensePatch, tuple[str, ...]]:
             patch, notes = cool()
             return patch.scaled(temperature), notes
 
@@ -75,7 +75,7 @@ class FitCandidate:
         return replace(self, held_out=held_out, learn=learn)
 
     @property
-    def patch(self) -> Linear | Mlp:
+    def patch(self) -> DensePatch:
         """The patch on the candidate's columns, fitted to all samples."""
         return self.learn()[0]
 
@@ -94,7 +94,7 @@ def weakened(candidate: FitCandidate, strength: float, table: Table) -> FitCandi
     )
     name = f"{candidate.name}, at {strength:.0%} of its strength"
 
-    def learn() -> tuple[Linear | Mlp, tuple[str, ...]]:
+    def learn() -> tuple[DensePatch, tuple[str, ...]]:
         return candidate.patch.scaled(strength), candidate.notes
 
     return replace(candidate, name=name, held_out=held_out, learn=learn)

@@ -20,6 +20,7 @@ from onnxtweak.method.fit.learning import Learning
 from onnxtweak.method.fit.linear import LinearPath, fit_linear, search_ridges
 from onnxtweak.method.fit.mlp import fit_mlp
 from onnxtweak.method.fit.positions.context import search_with_context
+from onnxtweak.method.fit.positions.places import with_own_weights
 from onnxtweak.method.fit.small import Budget, try_small
 from onnxtweak.method.fit.trainings import DECAYS
 from onnxtweak.method.folds import Folds
@@ -128,6 +129,7 @@ def try_on_path(
         tried.append(linear)
         if hidden:
             tried += fit_mlp(path, linear, hidden=hidden, always=always, progress=progress)
+    tried = with_own_weights(learning.table, tried, folds)
     progress.finish()
     return [candidate.warmed(temperature).of_first(len(folds.number)) for candidate in tried], path
 

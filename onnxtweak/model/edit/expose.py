@@ -26,11 +26,11 @@ from onnxtweak.model.edit.piece_builder import (
     Piece,
 )
 from onnxtweak.model.edit.positions.level_nodes import build_level_reader, build_level_tap
-from onnxtweak.model.edit.positions.position_nodes import (
+from onnxtweak.model.edit.positions.position_nodes import build_position_scores
+from onnxtweak.model.edit.positions.read_nodes import (
     ROWS,
     PositionSite,
     build_position_reader,
-    build_position_scores,
     build_position_tap,
 )
 from onnxtweak.model.graph import GraphIndex

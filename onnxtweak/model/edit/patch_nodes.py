@@ -17,12 +17,8 @@ import onnx_graphsurgeon as gs
 from onnxtweak.head import SMALLEST, Readout
 from onnxtweak.model.edit.piece_builder import ELEMENT_TYPES, Builder, Piece, placed
 from onnxtweak.model.edit.positions.level_nodes import build_level_patch
-from onnxtweak.model.edit.positions.position_nodes import (
-    PositionSite,
-    add_slot_at_positions,
-    build_position_patch,
-    read_at_positions,
-)
+from onnxtweak.model.edit.positions.position_nodes import add_slot_at_positions, build_position_patch
+from onnxtweak.model.edit.positions.read_nodes import PositionSite, read_at_positions
 from onnxtweak.model.logits_format import LogitsFormat
 from onnxtweak.patch import Linear, Mlp, Patch, Synapses, Tweak, at_columns
 from onnxtweak.types import Neurons, Tap

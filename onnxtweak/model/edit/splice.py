@@ -36,6 +36,7 @@ from onnxtweak.model.file.tweak_metadata import make_record, tweaks_inside
 from onnxtweak.model.graph import GraphIndex
 from onnxtweak.model.logits_format import LogitsFormat
 from onnxtweak.patch import Tweak, form_of
+from onnxtweak.types import PLACE
 
 OLDEST_OPSET = 7  # the first with broadcasting in Add and Mul
 # Field numbers of ONNX's messages.
@@ -161,7 +162,8 @@ def insert_piece(
 
 
 def _used_taps(tweak: Tweak) -> list[str]:
-    return [tweak.neurons.taps[number].name for number in sorted({int(n) for n in tweak.neurons.tap_of})]
+    used = (tweak.neurons.taps[number] for number in sorted({int(n) for n in tweak.neurons.tap_of}))
+    return [tap.name for tap in used if tap.pool != PLACE]
 
 
 def require_same_base(model: ModelFile, tweak: Tweak) -> None:

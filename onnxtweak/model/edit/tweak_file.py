@@ -23,7 +23,7 @@ from onnxtweak.model.file.output_file import write_atomic
 from onnxtweak.model.file.tweak_metadata import canonical_json
 from onnxtweak.patch import FORMS, Patch, Tweak, form_of
 from onnxtweak.settings import POOLS
-from onnxtweak.types import AT_POSITIONS, Neurons, Tap, level_of
+from onnxtweak.types import AT_POSITIONS, PLACE, Neurons, Tap, level_of
 
 _FORMAT = 1
 _MOST_CLASSES = 1 << 20
@@ -129,7 +129,7 @@ def _tap(entry: Any) -> Tap:
         "a tap has no name",
     )
     _require(tap.dtype in _DTYPES, f"a tap has the unknown type {tap.dtype!r}")
-    known = tap.pool in (*POOLS, *AT_POSITIONS) or level_of(tap.pool) >= 0
+    known = tap.pool in (*POOLS, *AT_POSITIONS, PLACE) or level_of(tap.pool) >= 0
     _require(known, f"a tap has the unknown pooling {tap.pool!r}")
     axis = tap.channel_axis
     _require(

@@ -18,6 +18,7 @@ from onnxtweak.method.fit.candidate import WORTH_READING, simplest
 from onnxtweak.method.fit.fit import Fitted
 from onnxtweak.method.fit.learning import Learning
 from onnxtweak.method.fit.positions.context import simpler, with_context
+from onnxtweak.method.fit.several.by_place import with_places
 from onnxtweak.method.fit.several.hidden import with_hidden_layer
 from onnxtweak.method.fit.several.outcome import settled
 from onnxtweak.method.fit.several.problem import MarksProblem
@@ -55,6 +56,8 @@ def fit_labels(
     weights: LabelWeights | None = best
     if best is not None and settings.hidden:
         weights = with_hidden_layer(best, problem, table, settings.hidden, progress)
+    if weights is not None:
+        weights = with_places(weights, problem, table)
     return settled(problem, weights, goal, settings.margin, table.groups).fitted
 
 

@@ -21,7 +21,7 @@ from onnxtweak.method.tuning.label_bias import best_biases
 from onnxtweak.method.tuning.target_bias import BiasChoice, error_of_mean
 from onnxtweak.metric.kinds import Predictions
 from onnxtweak.metric.several import MeanAveragePrecision, drawn_f1, f1_of, label_metrics
-from onnxtweak.patch import Linear, Mlp
+from onnxtweak.patch import DensePatch
 
 # Standard errors by which weights have to lower a label's held-out log-loss.
 _SURE = 1.0
@@ -150,7 +150,7 @@ def _candidate(problem: MarksProblem, weights: LabelWeights, taken: np.ndarray) 
     loss = float(problem.loss_of_labels(weights.held_out)[taken].mean())
     held_out = np.where(taken, weights.held_out / problem.slope, problem.Z)
 
-    def learn() -> tuple[Linear | Mlp, tuple[str, ...]]:
+    def learn() -> tuple[DensePatch, tuple[str, ...]]:
         return weights.patch(problem, taken)
 
     return FitCandidate(weights.name, weights.columns, held_out, loss, learn)

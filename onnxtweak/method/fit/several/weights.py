@@ -14,7 +14,7 @@ from onnxtweak.method.solvers.design import Design, design
 from onnxtweak.method.solvers.logistic import logistic
 from onnxtweak.method.solvers.multinomial import Solution
 from onnxtweak.method.table import Table
-from onnxtweak.patch import Linear, Mlp
+from onnxtweak.patch import DensePatch, Linear
 
 # The path of ridges ends once so many in a row have lowered no label's loss by this share of what was gained.
 _PATIENCE, _WORTH = 2, 0.02
@@ -38,7 +38,7 @@ class LabelWeights(Protocol):
     @property
     def described(self) -> str: ...
 
-    def patch(self, problem: MarksProblem, chosen: np.ndarray) -> tuple[Linear | Mlp, tuple[str, ...]]:
+    def patch(self, problem: MarksProblem, chosen: np.ndarray) -> tuple[DensePatch, tuple[str, ...]]:
         """The patch of the chosen labels (c,) bool, fitted to all samples; and notes on fitting it."""
         ...
 

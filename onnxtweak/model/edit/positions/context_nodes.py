@@ -41,7 +41,7 @@ def at_all_positions(
     build: Builder, name: str, value: gs.Tensor, logits: gs.Tensor, axes: Sequence[int]
 ) -> gs.Variable:
     """A map (N, k, 1 ...) at each of the logits' positions, (N, k, positions). axes : of the logits."""
-    sizes = [build.index(f"{name}/each", [1, 1]), *_sizes(build, f"{name}/", logits, axes)]
+    sizes = [build.index(f"{name}/each", [1, 1]), *sizes_of_axes(build, f"{name}/", logits, axes)]
     return build.node(name, "Tile", [value, build.node(f"{name}/times", "Concat", sizes, axis=0)])
 
 
@@ -57,7 +57,7 @@ def context_rows(
 
     axes : of positions of the logits. rows (r,) int64 : counted over samples and these; None: all of them.
     """
-    count, *more = _sizes(build, name, logits, axes)
+    count, *more = sizes_of_axes(build, name, logits, axes)
     for number, size in enumerate(more):
         count = build.node(f"{name}count{number}", "Mul", [count, size])
     if rows is not None:
@@ -70,7 +70,7 @@ def context_rows(
     return flat_rows(build, name, build.node(f"{name}every", "Tile", [apart, times]))
 
 
-def _sizes(build: Builder, name: str, logits: gs.Tensor, axes: Sequence[int]) -> list[gs.Variable]:
+def sizes_of_axes(build: Builder, name: str, logits: gs.Tensor, axes: Sequence[int]) -> list[gs.Variable]:
     """How many positions the logits have on each axis of them, (1,) int64 each."""
     shape = build.node(f"{name}logits", "Shape", [logits])
     return [

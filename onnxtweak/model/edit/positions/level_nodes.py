@@ -13,7 +13,8 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from onnxtweak.model.edit.piece_builder import Builder, Piece
-from onnxtweak.model.edit.positions.position_nodes import PositionSite, convolved, read_at_positions, rows_of
+from onnxtweak.model.edit.positions.position_nodes import convolved
+from onnxtweak.model.edit.positions.read_nodes import PositionSite, read_at_positions, rows_of
 from onnxtweak.model.logits_format import Level
 from onnxtweak.patch import Linear, Mlp
 from onnxtweak.types import Neurons, Tap, level_of

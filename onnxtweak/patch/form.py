@@ -1,19 +1,18 @@
 """What does a patch add to the logits? Synapses, linear weights, or an MLP: each form is a class here.
 
 A patch reads the values T (N, K) of K neurons and adds to logits Z (N, C); the shape legend is in
-`onnxtweak.types`. To add a form, write a class here, and its nodes in `onnxtweak.model.edit.patch_nodes`.
+`onnxtweak.types`. To add a form, write a class here or beside, name it in `onnxtweak.patch.tweak`, and write
+its nodes in `onnxtweak.model.edit.patch_nodes`.
 """
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
-
-from onnxtweak.types import Neurons
 
 
 class Patch(ABC):
@@ -210,10 +209,10 @@ class Linear(DensePatch):
         return used, replace(self, weight=self.weight[used])
 
     def for_single_logit(self) -> Linear:
-        return Linear(_against_first(self.weight), _against_first(self.bias))
+        return Linear(against_first(self.weight), against_first(self.bias))
 
     def placed(self, column: np.ndarray, columns: int) -> Linear:
-        return Linear(_scattered(self.weight, column, columns), _scattered(self.bias, column, columns))
+        return Linear(scattered(self.weight, column, columns), scattered(self.bias, column, columns))
 
     def as_linear(self, classes: int) -> Linear:
         return self
@@ -260,10 +259,10 @@ class Mlp(DensePatch):
         return used, replace(self, w1=self.w1[used])
 
     def for_single_logit(self) -> Mlp:
-        return replace(self, w2=_against_first(self.w2), b2=_against_first(self.b2))
+        return replace(self, w2=against_first(self.w2), b2=against_first(self.b2))
 
     def placed(self, column: np.ndarray, columns: int) -> Mlp:
-        return replace(self, w2=_scattered(self.w2, column, columns), b2=_scattered(self.b2, column, columns))
+        return replace(self, w2=scattered(self.w2, column, columns), b2=scattered(self.b2, column, columns))
 
     def as_linear(self, classes: int) -> None:
         return None
@@ -279,47 +278,6 @@ class Mlp(DensePatch):
         return {"hidden": len(self.b1)}
 
 
-@dataclass(frozen=True)
-class Tweak:
-    """Everything that is needed to write a patch into its base model, and to explain it afterwards.
-
-    kind : the method that made it: "join", "bias", "linear", "retrain", "augment", "fit".
-    base_sha256 : the base file the tweak belongs to (see `onnxtweak.model.file.model_file`).
-    logits : name of the base's logits tensor.
-    classes : C.
-    neurons, patch : what is added; scale 0 is the identity.
-    provenance : JSON-serialisable strings and numbers (data digest, settings); no timestamps.
-    """
-
-    kind: str
-    base_sha256: str
-    logits: str
-    classes: int
-    neurons: Neurons
-    patch: Patch
-    provenance: dict[str, Any] = field(default_factory=dict)
-
-
-# The forms by their names in files.
-FORMS: dict[str, type[Patch]] = {form.__name__.lower(): form for form in (Synapses, Linear, Mlp)}
-
-
-def form_of(patch: Patch) -> str:
-    """The name of the patch's form in files."""
-    return type(patch).__name__.lower()
-
-
-def no_patch() -> Synapses:
-    """The patch that changes nothing: no synapses at all."""
-    floats, integers = np.empty(0), np.empty(0, np.int64)
-    return Synapses(target=integers, weight=floats, threshold=floats, count=integers)
-
-
-def bias_patch(bias: np.ndarray) -> Linear:
-    """The patch that adds a bias (C,) and reads no neuron."""
-    return Linear(np.zeros((0, len(bias))), bias)
-
-
 def at_columns(numbers: np.ndarray, column: np.ndarray, columns: int) -> np.ndarray:
     """A matrix (rows, columns) float64 with one number per row, at `column` (rows,), and zeros elsewhere."""
     matrix = np.zeros((len(column), columns))
@@ -327,11 +285,11 @@ def at_columns(numbers: np.ndarray, column: np.ndarray, columns: int) -> np.ndar
     return matrix
 
 
-def _against_first(array: np.ndarray) -> np.ndarray:
+def against_first(array: np.ndarray) -> np.ndarray:
     return np.subtract(array[..., 1:], array[..., :1])
 
 
-def _scattered(array: np.ndarray, column: np.ndarray, columns: int) -> np.ndarray:
+def scattered(array: np.ndarray, column: np.ndarray, columns: int) -> np.ndarray:
     """An array (..., C) with class c at `column[c]` of (..., columns), and zeros elsewhere."""
     wide = np.zeros((*array.shape[:-1], columns), array.dtype)
     wide[..., column] = array
