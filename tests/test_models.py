@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 
 import onnxtweak
+from tests.support.plain_session import plain_session
 
 MODELS = Path(__file__).resolve().parents[1] / "models"
 SPLITS = ("train", "fit", "test")
@@ -80,7 +80,7 @@ def test_accuracy_is_what_the_card_says(
     card: str, digits: dict[str, np.ndarray], model: str, heading: str
 ) -> None:
     claimed = rows(card, heading)
-    session = onnxruntime.InferenceSession(MODELS / model, providers=["CPUExecutionProvider"])
+    session = plain_session(MODELS / model)
     for split in SPLITS:
         images, labels = digits[f"x_{split}"], digits[f"y_{split}"]
         right = session.run(["logits"], {"image": images})[0].argmax(axis=1) == labels

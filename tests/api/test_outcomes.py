@@ -7,12 +7,12 @@ import sys
 from html.parser import HTMLParser
 
 import numpy as np
-import onnxruntime as ort
 import pytest
 
 import onnxtweak
 from onnxtweak.errors import MachineError, ModelError, OutputError
 from onnxtweak.verdict import COPY
+from tests.support.plain_session import plain_session
 from tests.support.weak_class import TARGET, weak_mlp
 
 ASKED = {"target": TARGET, "count": 5, "max_overall_drop": 0.5}
@@ -58,7 +58,7 @@ def test_the_model_of_a_result_can_be_saved_later(case, tmp_path):
     expected = (folder / "o.onnx").read_bytes()
     assert (tmp_path / "later.onnx").read_bytes() == expected == made.to_bytes()
     assert saved.sha256 == written.output.sha256
-    session = ort.InferenceSession(made.to_bytes(), providers=["CPUExecutionProvider"])
+    session = plain_session(made.to_bytes())
     with np.load(data) as held:
         x = next(held[name] for name in held.files if name.startswith("x"))
     assert session.run(None, {session.get_inputs()[0].name: x[:8]})[0].shape[0] == 8

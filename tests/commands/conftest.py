@@ -12,7 +12,7 @@ from tests.support.weak_class import weak_cnn, weak_mlp
 
 @pytest.fixture(scope="module", autouse=True)
 def few_folds() -> Iterator[None]:
-    """A command does the same with three folds as with twenty, which the commands on the pages have."""
+    """A command does the same with three folds as with twenty, which the commands on the first pages have."""
     with three_folds():
         yield
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-import onnxruntime as ort
 import pytest
 
 from onnxtweak import commands
 from onnxtweak.errors import InputError
 from onnxtweak.settings import AugmentSettings, DataSettings, OutputSettings, TapSettings
+from tests.support.plain_session import plain_session
 from tests.support.weak_class import weak_cnn, weak_mlp
 
 QUICK = AugmentSettings(hidden=8, iterations=3000, batch=32, rate=3e-3)
@@ -48,7 +48,7 @@ def test_all_classes_do_better_and_the_file_is_what_the_tables_foretold(mlp, tmp
     assert result.bias_control.overall >= result.before.overall - 0.05
     with np.load(data) as held:
         x, y = held["x"], held["y"]
-    session = ort.InferenceSession(tmp_path / "out.onnx")
+    session = plain_session(tmp_path / "out.onnx")
     predicted = session.run(None, {session.get_inputs()[0].name: x})[0].argmax(axis=1)
     assert (predicted == y).mean() > result.before.overall
 

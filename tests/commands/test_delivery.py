@@ -13,7 +13,6 @@ from importlib import import_module
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 import pytest
 
 from onnxtweak.cli.main import main
@@ -27,6 +26,7 @@ from onnxtweak.types import Tap
 from tests.model.test_model_file import with_external_data
 from tests.support import forked
 from tests.support.nets import random_inputs
+from tests.support.plain_session import plain_session
 from tests.support.tweaks import random_tweak
 from tests.support.weak_class import TARGET, weak_cnn
 
@@ -276,9 +276,9 @@ def test_external_data_arrives_with_the_model_or_not_at_all(tmp_path, monkeypatc
     monkeypatch.undo()
     apply()
     assert set(contents(out)) == {"o.onnx", *locations}
-    loaded = ort.InferenceSession(out / "o.onnx", providers=["CPUExecutionProvider"])
+    loaded = plain_session(out / "o.onnx")
     feeds = random_inputs(base.proto, 3)
-    before = ort.InferenceSession(base.path, providers=["CPUExecutionProvider"]).run(["logits"], feeds)[0]
+    before = plain_session(base.path).run(["logits"], feeds)[0]
     assert np.abs(loaded.run(["logits"], feeds)[0] - before).max() > 0
 
 

@@ -8,7 +8,6 @@ import shutil
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import pytest
 
 from onnxtweak import commands
@@ -22,6 +21,7 @@ from onnxtweak.settings import (
     TargetSettings,
 )
 from onnxtweak.theta.gaps import reciprocal_gaps
+from tests.support.plain_session import plain_session
 from tests.support.weak_class import TARGET, weak_cnn, weak_mlp
 
 NUMPY = EngineSettings(backend="numpy")
@@ -45,7 +45,7 @@ def test_the_tables_are_the_models_own_values(made):
     proto = onnx.load(model)
     for tap in manifest["taps"]:
         proto.graph.output.append(onnx.ValueInfoProto(name=tap["name"]))
-    session = ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = plain_session(proto.SerializeToString())
     with np.load(data) as file:
         Z, *V = session.run(None, {session.get_inputs()[0].name: file["x"]})
         np.testing.assert_array_equal(np.load(directory / "L-00000.npy"), file["y"])

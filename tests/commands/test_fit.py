@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import onnxruntime as ort
 import pytest
 
 from onnxtweak import commands
@@ -25,6 +24,7 @@ from onnxtweak.stages.choose_neurons import choose_neurons
 from onnxtweak.stages.gather import gather_tables, learning_samples
 from onnxtweak.stages.open_for_tables import open_for_tables
 from onnxtweak.types import silent
+from tests.support.plain_session import plain_session
 from tests.support.weak_class import carry_out, more_samples
 
 
@@ -43,7 +43,7 @@ def test_the_target_does_better_and_the_file_is_what_is_reported(kind, mlp, cnn,
     assert all(check.passed for check in result.checks)
     assert result.after.target > result.before.target
     assert result.command == "fit" and result.tweak["synapses"] is None
-    session = ort.InferenceSession(tmp_path / "out.onnx", providers=["CPUExecutionProvider"])
+    session = plain_session(tmp_path / "out.onnx")
     name = session.get_inputs()[0].name
     predicted = np.concatenate([session.run(None, {name: x[k : k + 1]})[0] for k in range(len(x))])
     assert result.after.overall == pytest.approx((predicted.argmax(axis=1) == y).mean())
@@ -204,7 +204,7 @@ def test_a_patch_learnt_from_mirrored_copies_is_what_is_written(cnn, tmp_path):
 
 def shown(model, x):
     """What the model decides (N,)."""
-    session = ort.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+    session = plain_session(str(model))
     return session.run(None, {session.get_inputs()[0].name: x})[0].argmax(axis=1)
 
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 import pytest
 from sklearn.metrics import f1_score
 
@@ -20,6 +19,7 @@ from onnxtweak.cli.main import main
 from tests.support.at_positions import model_at_positions
 from tests.support.finders import finder
 from tests.support.labels_at_positions import labels_at_positions
+from tests.support.plain_session import plain_session
 from tests.support.several_labels import several_labels
 from tests.support.text_lines import read, text_lines
 
@@ -116,7 +116,7 @@ def _boxes(folder: Path) -> Made:
 
 
 def _run(path: Path, x: np.ndarray) -> np.ndarray:
-    session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    session = plain_session(str(path))
     (value,) = session.run(None, {"x": x})
     return np.asarray(value)
 
@@ -295,7 +295,7 @@ def test_a_tweak_is_applied_in_every_way_and_taken_out(fitted, capsys):
     else:
         assert np.array_equal(fitted.plain(slot), fitted.plain(fitted.model))
     assert main(["apply", base, tweak, "-o", str(shadow), "--shadow", "--force"]) == 0
-    session = ort.InferenceSession(str(shadow), providers=["CPUExecutionProvider"])
+    session = plain_session(str(shadow))
     x = np.load(fitted.data)["x"]
     shown, logits = session.run(None, {"x": x})
     assert np.array_equal(shown, fitted.plain(fitted.model))

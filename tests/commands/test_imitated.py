@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import pytest
 from onnx import TensorProto
 
@@ -12,6 +11,7 @@ from onnxtweak import commands
 from onnxtweak.method.listed.repair import HeldOut, teach
 from onnxtweak.settings import DataSettings, EngineSettings, OutputSettings
 from tests.support.nets import NetBuilder
+from tests.support.plain_session import plain_session
 
 WIDTH, CLASSES, HIDDEN, MUST = 40, 8, 120, 24
 
@@ -62,7 +62,7 @@ def made(request, tmp_path_factory):
 
 
 def shown(path, x):
-    session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    session = plain_session(str(path))
     return session.run(None, {"x": x})[0].argmax(axis=1)
 
 

@@ -7,7 +7,6 @@ from collections import Counter
 from dataclasses import replace
 
 import numpy as np
-import onnxruntime as ort
 import pytest
 
 from onnxtweak import commands
@@ -27,6 +26,7 @@ from onnxtweak.stages import deliver
 from onnxtweak.stages.open_job import prepare
 from onnxtweak.stages.sample_notes import notes_on_tables, seen_in_training
 from onnxtweak.types import Check, silent
+from tests.support.plain_session import plain_session
 from tests.support.weak_class import TARGET, carry_out, more_samples, weak_cnn
 
 
@@ -75,7 +75,7 @@ def test_results_are_those_of_the_written_file(cnn, tmp_path):
     settings = DataSettings(data=(str(data),), test=(str(tmp_path / "test.npz"),))
     result = run(model, data, tmp_path / "out.onnx", data=settings)
     for path, metrics in ((model, result.before), (tmp_path / "out.onnx", result.after)):
-        session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+        session = plain_session(path)
         predicted = session.run(None, {session.get_inputs()[0].name: x})[0].argmax(axis=1)
         assert metrics.overall == pytest.approx((predicted == y).mean())
         assert metrics.target == pytest.approx((predicted == y)[y == TARGET].mean())

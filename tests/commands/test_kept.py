@@ -6,7 +6,6 @@ import json
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import pytest
 from click.testing import CliRunner
 
@@ -15,6 +14,7 @@ from onnxtweak.cli.main import program
 from onnxtweak.report import schema
 from onnxtweak.settings import DataSettings, EngineSettings, FitSettings, OutputSettings, TargetSettings
 from tests.support.nets import mlp
+from tests.support.plain_session import plain_session
 from tests.support.weak_class import run
 
 NAMED = 3  # classes that labels name, the first of the model's
@@ -60,7 +60,7 @@ def changed(folder, path):
     x = np.load(folder / "unseen.npy")
 
     def shown(file):
-        session = ort.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+        session = plain_session(str(file))
         return session.run(None, {session.get_inputs()[0].name: x})[0].argmax(axis=1)
 
     return np.mean(shown(path) != shown(folder / "model.onnx"))

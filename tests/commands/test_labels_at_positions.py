@@ -22,6 +22,7 @@ from onnxtweak.patch import bias_patch
 from onnxtweak.settings import DataSettings, OutputSettings, TapSettings
 from tests.support.labels_at_positions import KINDS, LABELS, SINGLE, WEAK, labels_at_positions
 from tests.support.nets import NetBuilder
+from tests.support.plain_session import plain_session
 
 QUICK = {"backend": "numpy", "device": "cpu", "hidden": 0}
 MASKS = ("mask", "mask-squeezed", "roll")
@@ -126,7 +127,7 @@ def test_what_the_layers_have_dropped_is_read_at_the_front_and_bent_by_a_hidden_
     found = onnxtweak.fit(model, data=data, output=new, **{**QUICK, "hidden": 8})
     assert "what the first layers read, 8 hidden units" in " ".join(found.notes)
     assert all(check.passed for check in found.checks) and found.verdict.state == "kept"
-    (shown,) = ort.InferenceSession(str(new)).run(None, {"x": x})
+    (shown,) = plain_session(str(new)).run(None, {"x": x})
     assert f1_score(data[1].ravel(), shown.ravel() > 0.5) > 0.9
     onnxtweak.revert(new, back)
     assert back.read_bytes() == model.read_bytes()
@@ -272,7 +273,7 @@ def test_a_slot_takes_a_bias_alone(tmp_path, kind):
     adapter.Load(str(tmp_path / "t.onnx_adapter"))
     options = ort.RunOptions()
     options.add_active_adapter(adapter)
-    session = ort.InferenceSession(str(out), providers=["CPUExecutionProvider"])
+    session = plain_session(str(out))
     (filled,) = session.run(["answer"], {"x": made.x}, options)
     commands.apply(model=str(made.model), tweak=str(saved), output=OutputSettings(str(tmp_path / "a.onnx")))
     np.testing.assert_allclose(filled, made.value(tmp_path / "a.onnx"), rtol=1e-5, atol=1e-6)

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import pytest
 from click.testing import CliRunner
 
@@ -18,6 +17,7 @@ from onnxtweak.report import schema
 from onnxtweak.settings import DataSettings, EngineSettings, FitSettings, OutputSettings, TargetSettings
 from tests.engine.test_shared_sweep import threads
 from tests.support.nets import mlp
+from tests.support.plain_session import plain_session
 from tests.support.weak_class import run
 
 SIZE, DATA = 200, 300  # lock-samples, and others with labels
@@ -67,7 +67,7 @@ def repaired(made, tmp_path_factory):
 
 
 def shown(path, name, x):
-    session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    session = plain_session(str(path))
     return session.run(None, {name: x})[0].argmax(axis=1)
 
 

@@ -6,7 +6,6 @@ import json
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import pytest
 from click.testing import CliRunner
 from onnx import TensorProto, helper
@@ -26,6 +25,7 @@ from onnxtweak.settings import DataSettings, EngineSettings, MatchSettings, Outp
 from tests.support.at_positions import model_at_positions
 from tests.support.labels_at_positions import labels_at_positions
 from tests.support.nets import mlp
+from tests.support.plain_session import plain_session
 from tests.support.rounded import rounded
 from tests.support.several_labels import several_labels
 from tests.support.text_lines import text_lines
@@ -75,7 +75,7 @@ def matched(made, tmp_path_factory):
 
 def classes_of(path, x):
     """What a file shows, run outside onnxtweak."""
-    session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    session = plain_session(str(path))
     return session.run(None, {session.get_inputs()[0].name: x})[0].argmax(axis=1)
 
 
@@ -386,9 +386,7 @@ def _of_head(kind, folder):
     axis = {"pixels": 1, "tokens": 2, "lines": 2}.get(kind)
 
     def decide(path):
-        value = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"]).run(None, {"x": made.x})[
-            0
-        ]
+        value = plain_session(str(path)).run(None, {"x": made.x})[0]
         return value.argmax(axis) if cut is None else value > cut
 
     return made.x, made.model, decide

@@ -7,7 +7,6 @@ import json
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from sklearn.metrics import balanced_accuracy_score, f1_score
 
@@ -16,6 +15,7 @@ from onnxtweak import commands
 from onnxtweak.cli.main import main
 from onnxtweak.errors import DataError, ModelError, OutputError, UsageError
 from tests.support import detectors
+from tests.support.plain_session import plain_session
 from tests.support.weak_class import run
 
 
@@ -276,5 +276,5 @@ def test_a_dry_run_refuses_what_is_no_metric(command, mlp, capsys, tmp_path):
 
 def run_all(model, x: np.ndarray) -> np.ndarray:
     """The model's only output for all of x, by plain ONNX Runtime."""
-    session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+    session = plain_session(str(model))
     return session.run(None, {"input": x})[0]

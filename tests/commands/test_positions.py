@@ -39,6 +39,7 @@ from onnxtweak.theta.reference import signed_theta
 from onnxtweak.types import silent
 from tests.support.at_positions import CLASSES, KINDS, LACKING, model_at_positions
 from tests.support.nets import NetBuilder, mlp
+from tests.support.plain_session import plain_session
 
 QUICK = {"backend": "numpy", "hidden": 0, "device": "cpu"}
 
@@ -51,7 +52,7 @@ def made(request, tmp_path_factory):
 
 def run_file(path, x):
     """The value of a file's own output."""
-    session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    session = plain_session(str(path))
     (value,) = session.run(None, {"x": x})
     return value
 
@@ -339,7 +340,7 @@ def test_a_slot_takes_tweaks_there(made, tmp_path):
         more = {"hidden": 0, "max_class_drop": "none"} if command == "fit" else {}
         method(made.model, data=made.data, target=LACKING, tweak=tweaks[-1], device="cpu", **more)
     slot(model=str(made.model), tweaks=list(map(str, tweaks)), output=OutputSettings(str(empty)))
-    loaded = ort.InferenceSession(str(empty), providers=["CPUExecutionProvider"])
+    loaded = plain_session(str(empty))
     assert np.array_equal(loaded.run(None, {"x": made.x})[0], run_file(made.model, made.x))
     for tweak in tweaks:
         onnxtweak.apply(made.model, tweak, constant, force=True)
@@ -396,7 +397,7 @@ def test_maps_with_an_axis_of_one_are_read_at_the_positions_drawn(tmp_path):
     proto = net.model(declared, {"answer": (TensorProto.FLOAT, ["N", 5, "T"])})
     onnx.save(proto, tmp_path / "wide.onnx")
     x = rng.normal(0, 1, (60, 4, 1, 9)).astype(np.float32)
-    session = ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = plain_session(proto.SerializeToString())
     shown = session.run(None, {"x": x})[0].argmax(axis=1)
     labels = np.where((shown == 1) & (x[:, 0, 0] > 0), 3, shown)
     words = {"data": (x, labels), "device": "cpu", "hidden": 0, "folds": 10}
@@ -413,7 +414,7 @@ def test_an_output_may_have_its_classes_on_another_axis_than_the_scores(tmp_path
     found = onnxtweak.fit(made.model, data=made.data, target="2", hidden=0, device="cpu",
                           output=tmp_path / "new.onnx")  # fmt: skip
     assert found.after.target > found.before.target and all(check.passed for check in found.checks)
-    session = ort.InferenceSession(str(tmp_path / "new.onnx"), providers=["CPUExecutionProvider"])
+    session = plain_session(str(tmp_path / "new.onnx"))
     (shown,) = session.run(None, {"x": made.x})
     right = float((shown.argmax(axis=2) == made.labels).mean())
     again = onnxtweak.evaluate(tmp_path / "new.onnx", data=made.data, device="cpu")

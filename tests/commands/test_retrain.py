@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import onnxruntime as ort
 import pytest
 
 from onnxtweak import commands
@@ -27,6 +26,7 @@ from onnxtweak.stages.checks import as_subject
 from onnxtweak.stages.deliver import splice_in
 from onnxtweak.stages.open_job import prepare
 from onnxtweak.types import silent
+from tests.support.plain_session import plain_session
 from tests.support.weak_class import carry_out
 
 JOIN = JoinSettings(count=(1, 4, 10), scale=(0, 1, 3, 10, 30))
@@ -81,7 +81,7 @@ def test_a_schedule_runs_without_running_the_base_again(cnn, tmp_path):
     assert {int(name) for name in result.targets} == {s["target"] for s in result.tweak["synapses"]}
     assert sum(note.startswith(("J", "R")) and "overall" in note for note in result.notes) == 7
     x = np.load(cnn[1])["x"][:3]
-    assert ort.InferenceSession(tmp_path / "out.onnx").run(None, {"input": x})[0].shape == (3, 4)
+    assert plain_session(tmp_path / "out.onnx").run(None, {"input": x})[0].shape == (3, 4)
 
 
 def test_a_schedule_of_one_join_is_a_join(cnn):
@@ -188,7 +188,7 @@ def test_samples_that_the_base_knows_by_heart_are_said(mlp, tmp_path):
     model, data = mlp
     with np.load(data) as held:
         x, y = held["x"], held["y"]
-    session = ort.InferenceSession(model)
+    session = plain_session(model)
     known = session.run(None, {session.get_inputs()[0].name: x})[0].argmax(axis=1) == y
     np.savez(tmp_path / "known.npz", x=x[known], y=y[known])
     for make in (commands.retrain, commands.fit):

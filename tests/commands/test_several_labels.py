@@ -19,6 +19,7 @@ from onnxtweak.errors import DataError, ModelError, UsageError
 from onnxtweak.settings import DataSettings, OutputSettings, TargetSettings
 from onnxtweak.theta.reference import outcome, signed_theta
 from tests.support.nets import NetBuilder
+from tests.support.plain_session import plain_session
 from tests.support.several_labels import KINDS, LABELS, WEAK, several_labels
 
 SAMPLES = 500
@@ -70,9 +71,8 @@ def test_average_precision_is_that_of_scikit_learn(tmp_path):
 
 
 def _values(made):
-    import onnxruntime as ort
 
-    session = ort.InferenceSession(str(made.model), providers=["CPUExecutionProvider"])
+    session = plain_session(str(made.model))
     return session.run([made.output], {"x": made.x})[0]
 
 
@@ -191,9 +191,8 @@ def test_labels_that_are_no_target_keep_their_scores(tmp_path):
 
 
 def _of_file(path, made):
-    import onnxruntime as ort
 
-    session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    session = plain_session(str(path))
     return session.run([made.output], {"x": made.x})[0]
 
 
@@ -356,7 +355,7 @@ def test_a_certificate_counts_decisions_of_samples(tmp_path):
 def test_a_slot_takes_a_tweak_of_labels(made, tmp_path):
     _, new, tweak = fitted(made, tmp_path, hidden=0)
     commands.slot(model=str(made.model), tweaks=[str(tweak)], output=OutputSettings(str(tmp_path / "s.onnx")))
-    session = ort.InferenceSession(str(tmp_path / "s.onnx"), providers=["CPUExecutionProvider"])
+    session = plain_session(str(tmp_path / "s.onnx"))
     adapter, options = ort.LoraAdapter(), ort.RunOptions()
     adapter.Load(str(tmp_path / "new.onnx_adapter"))
     options.add_active_adapter(adapter)

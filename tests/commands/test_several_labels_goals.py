@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 
 import numpy as np
-import onnxruntime as ort
 import pytest
 from sklearn.metrics import f1_score
 
 from onnxtweak.cli.main import main
 from tests.support.labels_at_positions import labels_at_positions
+from tests.support.plain_session import plain_session
 from tests.support.several_labels import several_labels
 
 QUICK = ("--hidden", "0", "--device", "cpu", "--max-class-drop", "none")
@@ -28,7 +28,7 @@ def fitted(capsys, model, data, *words):
 
 
 def _shown(path, x):
-    session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    session = plain_session(str(path))
     return session.run(["answer"], {"x": x})[0] > 0.5
 
 

@@ -18,6 +18,7 @@ from onnxtweak.model.file.model_file import read_model
 from onnxtweak.settings import DataSettings, OutputSettings
 from onnxtweak.types import Tap
 from tests.support.nets import cnn3, mlp, random_inputs
+from tests.support.plain_session import plain_session
 from tests.support.tweaks import CNN3_TAPS, random_tweak, run, saved
 from tests.support.weak_class import weak_mlp
 
@@ -58,7 +59,7 @@ def test_a_slot_takes_each_tweak_in_turn(files, tmp_path):
         str(tmp_path / f"{name}.onnx_adapter") for name in made
     ]
     feeds = random_inputs(base.proto, 5)
-    loaded = ort.InferenceSession(tmp_path / "slot.onnx", providers=["CPUExecutionProvider"])
+    loaded = plain_session(tmp_path / "slot.onnx")
     untouched = run(base.path, feeds)[0]
     for name in (*made, *reversed(made)):
         output = OutputSettings(str(tmp_path / "constant.onnx"), force=True)
@@ -77,7 +78,7 @@ def test_an_adapter_for_a_slot_that_is_there(files, tmp_path):
     output = OutputSettings(str(tmp_path / "half.onnx_adapter"))
     made = commands.slot(model=str(slot), tweaks=[both], output=output, scale=0.5)
     assert slot.read_bytes() == before and made.output == made.adapters[0]
-    loaded = ort.InferenceSession(slot, providers=["CPUExecutionProvider"])
+    loaded = plain_session(slot)
     feeds = random_inputs(base.proto, 3)
     full, half = (call(loaded, feeds, tmp_path / f"{n}.onnx_adapter") for n in ("both", "half"))
     none = loaded.run(None, feeds)[0]
@@ -144,7 +145,7 @@ def test_a_tensor_tapped_pooled_and_by_position_serves_constants_shadows_and_slo
     feeds = random_inputs(base.proto, 4)
     expected = run(constant, feeds)[0]
     np.testing.assert_array_equal(run(shadow, feeds)[-1], expected)
-    loaded = ort.InferenceSession(slot, providers=["CPUExecutionProvider"])
+    loaded = plain_session(slot)
     filled = call(loaded, feeds, tmp_path / "t.onnx_adapter")
     np.testing.assert_allclose(filled, expected, rtol=1e-5, atol=1e-5)
 

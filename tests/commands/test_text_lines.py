@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import pytest
 
 import onnxtweak
@@ -13,6 +12,7 @@ from onnxtweak.commands.verify import verify
 from onnxtweak.errors import DataError, UsageError
 from onnxtweak.settings import DataSettings
 from tests.support.nets import mlp
+from tests.support.plain_session import plain_session
 from tests.support.text_lines import CHARACTERS, CLASSES, USED, read, text_lines
 
 QUICK = {"backend": "numpy", "hidden": 0, "device": "cpu"}
@@ -79,7 +79,7 @@ def test_what_no_label_names_stays_bit_for_bit(made, fitted):
         model = onnx.load(path)
         logits = next(node.input[0] for node in model.graph.node if node.op_type == "Softmax")
         model.graph.output.append(onnx.ValueInfoProto(name=logits))
-        session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+        session = plain_session(model.SerializeToString())
         both.append(session.run([logits], {"x": made.x[:40]})[0])
     named = [0, *(1 + CHARACTERS.index(one) for one in USED)]
     others = np.setdiff1d(np.arange(CLASSES), named)

@@ -7,13 +7,13 @@ import xml.etree.ElementTree as ET
 from dataclasses import replace
 
 import numpy as np
-import onnxruntime as ort
 import pytest
 
 from onnxtweak import commands
 from onnxtweak.cli.main import main
 from onnxtweak.settings import DataSettings, FitSettings, JoinSettings, OutputSettings
 from onnxtweak.verdict import COPY
+from tests.support.plain_session import plain_session
 from tests.support.weak_class import TARGET, carry_out, weak_cnn
 
 PAYING = JoinSettings(max_overall_drop=30.0)
@@ -30,7 +30,7 @@ def shown(model, data) -> tuple[np.ndarray, np.ndarray]:
     """What a file answers through plain ONNX Runtime, and the labels."""
     with np.load(data) as file:
         x, y = file["x"], file["y"]
-    session = ort.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+    session = plain_session(str(model))
     return session.run(None, {session.get_inputs()[0].name: x})[0].argmax(axis=1), y
 
 

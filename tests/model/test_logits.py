@@ -16,13 +16,14 @@ from onnxtweak.model.graph import GraphIndex
 from onnxtweak.model.inspect.logits import find_logits
 from onnxtweak.model.inspect.tail import is_unbounded
 from tests.support.nets import LIGHT, TAILS, NetBuilder, cnn3, cnn_1x1, mlp, random_inputs, transformer
+from tests.support.plain_session import plain_session
 
 FLOAT = TensorProto.FLOAT
 value = helper.make_tensor_value_info
 
 
 def _run(proto: ModelProto, samples: dict[str, np.ndarray]) -> dict[str, object]:
-    session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = plain_session(proto.SerializeToString())
     names = [output.name for output in session.get_outputs()]
     return dict(zip(names, session.run(names, samples), strict=True))
 

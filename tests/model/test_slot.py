@@ -22,6 +22,7 @@ from onnxtweak.model.logits_format import LogitsFormat
 from onnxtweak.types import Tap
 from tests.support import tweaks
 from tests.support.nets import TAILS, cnn3, mlp, random_inputs
+from tests.support.plain_session import plain_session
 from tests.support.tweaks import random_tweak, saved
 
 TAPS = (Tap("act1", "Relu", (16,)), Tap("act2", "Relu", (12,)))
@@ -29,7 +30,7 @@ CNN = {"size": 16, "channels": (8, 8, 8), "classes": 5}
 
 
 def session(data: bytes) -> ort.InferenceSession:
-    return ort.InferenceSession(data, providers=["CPUExecutionProvider"])
+    return plain_session(data)
 
 
 def switched(loaded, feeds, arrays, folder) -> list[np.ndarray]:

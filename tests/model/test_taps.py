@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from onnx import ModelProto, TensorProto, helper
 
@@ -31,6 +30,7 @@ from tests.support.nets import (
     se_net,
     transformer,
 )
+from tests.support.plain_session import plain_session
 
 SHARED_CNN3 = Path(__file__).resolve().parents[2] / ".." / "shared" / "models" / "cnn3_cifar10.onnx"
 FLOAT = TensorProto.FLOAT
@@ -44,7 +44,7 @@ def _measure(proto: ModelProto, found: tuple[TapCandidate, ...], n: int = 2) -> 
     shown.graph.output.extend(onnx.ValueInfoProto(name=c.name) for c in found if c.name not in outputs)
     samples = random_inputs(proto, n)
     count = len(next(iter(samples.values())))
-    session = onnxruntime.InferenceSession(shown.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = plain_session(shown.SerializeToString())
     arrays = session.run([c.name for c in found], samples) if found else []
     return {
         c.name: (str(a.dtype), a.shape[1:]) if a.dtype.kind == "f" and a.shape[:1] == (count,) else None

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 from onnx import TensorProto
 
 from tests.support.nets import NetBuilder
+from tests.support.plain_session import plain_session
 
 CLASSES, LACKING = 5, 2
 KINDS = ("pixels", "pixels-argmax", "pixels-last", "tokens", "frames")
@@ -83,5 +83,5 @@ def _frames(net: NetBuilder, kind: str) -> tuple[list[int], str, int]:
 
 
 def _run(proto: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
-    session = ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = plain_session(proto.SerializeToString())
     return session.run(None, {"x": x})[0]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from onnxtweak.settings import Preprocess
+from tests.support.plain_session import plain_session
 
 # What the model expects of stored RGB bytes.
 RIGHT = Preprocess(pixel_scale=1 / 255, color="BGR", layout="NCHW")
@@ -62,5 +62,5 @@ def prepared(x: np.ndarray) -> np.ndarray:
 
 def own_answers(path: Path, x: np.ndarray) -> np.ndarray:
     """The classes (N,) that a file answers by itself on prepared samples."""
-    session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    session = plain_session(str(path))
     return session.run(None, {"x": x})[0].argmax(axis=1)

@@ -20,11 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import pytest
 
 from onnxtweak.cli.main import main
 from onnxtweak.engine.machine.single_thread import single_thread
+from tests.support.few_folds import three_folds
+from tests.support.plain_session import plain_session
 
 HEADING = re.compile(r"^(?:=====|---) (.*)$", re.MULTILINE)
 EVALUATED = re.compile(r"^overall +[\d,]+ +([\d.]+)$", re.MULTILINE)
@@ -139,7 +140,7 @@ def play(
 
     monkeypatch.setattr(kit, "run", instead)
     monkeypatch.setattr(kit, "WORK", folder)
-    with warnings.catch_warnings(), redirect_stdout(said), one_thread():
+    with warnings.catch_warnings(), redirect_stdout(said), one_thread(), three_folds():
         warnings.simplefilter("ignore")  # of the libraries that train and export the scripts' models
         runpy.run_path(str(script))
     return _sections(said.getvalue(), calls)
@@ -198,9 +199,7 @@ def own_outputs(file: Path, samples: Path) -> list[np.ndarray]:
 
 
 def _outputs(file: Path, rows: dict[str, np.ndarray], parts: list[slice]) -> Iterator[list[np.ndarray]]:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level, options.intra_op_num_threads = 3, 1
-    session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    session = plain_session(str(file))
     inputs = session.get_inputs()
     names = {value.name for value in inputs}
     spare = [array for name, array in rows.items() if name not in names]

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 from onnx import TensorProto
 
 from onnxtweak.boxes.average_precision import Found
 from onnxtweak.boxes.suppression import Detections, suppressed
 from onnxtweak.boxes.truth import Truth
 from tests.support.nets import NetBuilder
+from tests.support.plain_session import plain_session
 
 KINDS = ("joined", "rows", "apart", "background", "two-anchors", "suppressed", "agnostic")
 # With sigmoids of each level: as YOLOv5 has it, and YOLOX, whose boxes may be decoded outside.
@@ -42,7 +42,7 @@ class Finder:
             names = ("rows",) if self.model.stem.startswith("yolo") else ("scores", "boxes")
             del model.graph.output[:]
             model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-        session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+        session = plain_session(model.SerializeToString())
         return session.run(None, {"x": self.x})
 
     def precision(self, path: Path | None = None) -> np.ndarray:

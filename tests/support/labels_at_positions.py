@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 from onnx import TensorProto
 
 from tests.support.nets import NetBuilder
+from tests.support.plain_session import plain_session
 
 LABELS, WEAK = 4, 1
 SINGLE = ("mask", "mask-squeezed", "frame", "frame-squeezed", "roll")
@@ -37,7 +37,7 @@ class MarkedPositions:
 
     def value(self, path: Path, x: np.ndarray | None = None) -> np.ndarray:
         """A file's own output."""
-        session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        session = plain_session(str(path))
         (found,) = session.run(["answer"], {"x": self.x if x is None else x})
         return np.asarray(found)
 
@@ -103,6 +103,6 @@ _FRAMES = {"tokens": _tokens, "frames": _frames, "frame": _tokens, "frame-squeez
 
 
 def _run(proto: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
-    session = ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = plain_session(proto.SerializeToString())
     (found,) = session.run(None, {"x": x})
     return np.asarray(found)

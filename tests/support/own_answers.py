@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from onnx import ModelProto
 
 import onnxtweak
 from onnxtweak.results import Result
+from tests.support.plain_session import plain_session
 
 TARGET = 1
 Rows = dict[str, np.ndarray]
@@ -34,9 +34,7 @@ class Trial:
 
     def scores(self, file: Path, rows: Rows) -> np.ndarray:
         """(n, C), as the file itself shows them."""
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level, options.intra_op_num_threads = 3, 1
-        session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+        session = plain_session(str(file))
         count = len(next(iter(rows.values())))
         size = 1 if self.apart else count
         parts = [{k: v[i : i + size] for k, v in rows.items()} for i in range(0, count, size)]

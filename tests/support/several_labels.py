@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 from onnx import TensorProto, helper
 
 from tests.support.nets import NetBuilder
+from tests.support.plain_session import plain_session
 
 LABELS, WEAK = 6, (1, 4)
 KINDS = ("sigmoid", "logits", "flags", "thresholds")
@@ -33,7 +33,7 @@ class Marked:
 
     def shown(self, path: Path) -> np.ndarray:
         """Which labels a file's own output marks, (N, LABELS) bool."""
-        session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        session = plain_session(str(path))
         (value,) = session.run([self.output], {"x": self.x})
         found: np.ndarray = value > self.cut
         return found
@@ -84,6 +84,6 @@ def several_labels(
 
 
 def _run(model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
-    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = plain_session(model.SerializeToString())
     (found,) = session.run(None, {"x": x})
     return np.asarray(found)

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 from onnx import TensorProto
 from PIL import Image
 
 from tests.support.nets import NetBuilder
+from tests.support.plain_session import plain_session
 
 POSITIONS, FEATURES, HIDDEN = 30, 10, 24
 HIGH, WIDE = 4, 8  # pixels of a feature at a position, in a picture
@@ -90,7 +90,7 @@ def text_lines(folder: Path, lines: int = 260, seed: int = 0, *, pictures: bool 
 
 def read(model: Path, x: np.ndarray) -> list[str]:
     """What a file reads in lines, decoded here: runs of one class once, without the blank."""
-    session = ort.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+    session = plain_session(str(model))
     (shown,) = session.run(None, {"x": x})
     characters = ["", *CHARACTERS, " "]
     found = []

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 
 from onnxtweak.model.file.model_file import ModelFile, read_model
 from onnxtweak.patch import Linear, Mlp, Patch, Synapses, Tweak
 from onnxtweak.types import Neurons, Tap
+from tests.support.plain_session import plain_session
 
 # What was written before the nodes of patches took the form that they have: of `cnn3`, with `CNN3_TAPS` and,
 # 20 neurons, `POOLED_TAPS`.
@@ -47,12 +47,7 @@ def run(
     """The model's outputs from ONNX Runtime on the CPU; inputs it does not have are not fed."""
     if isinstance(model, onnx.ModelProto):
         model = model.SerializeToString()
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(
-        str(model) if isinstance(model, Path) else model, options, providers=["CPUExecutionProvider"]
-    )
+    session = plain_session(str(model) if isinstance(model, Path) else model)
     known = {entry.name for entry in (*session.get_inputs(), *session.get_overridable_initializers())}
     return session.run(outputs, {name: array for name, array in feeds.items() if name in known})
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 
 from tests.support.at_positions import model_at_positions
 from tests.support.labels_at_positions import labels_at_positions
+from tests.support.plain_session import plain_session
 
 KINDS = ("pixels", "tokens", "frames", "marks", "roll")
 
@@ -31,7 +31,7 @@ class Unequal:
 
     def shown(self, path: Path) -> list[np.ndarray]:
         """What a file decides on each sample, run alone outside onnxtweak."""
-        session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        session = plain_session(str(path))
         return [self.decided(session.run(["answer"], {"x": x[None]})[0])[0] for x in self.xs]
 
     def right(self, path: Path) -> float:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 from onnx import ModelProto, numpy_helper
 
 from onnxtweak.settings import DataSettings, EngineSettings, OutputSettings, TargetSettings
 from tests.support.nets import cnn3, mlp, random_inputs
+from tests.support.plain_session import plain_session
 
 TARGET = 2
 
@@ -29,10 +29,7 @@ def carry_out(command, model, samples, /, written=None, **changes):
 
 def run(proto: ModelProto, x: np.ndarray) -> np.ndarray:
     """First output for all of x, sample by sample, so that models with a fixed batch of one run too."""
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    options.intra_op_num_threads = 1  # others would spin between the runs
-    session = ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = plain_session(proto.SerializeToString())
     name = session.get_inputs()[0].name
     return np.concatenate([session.run(None, {name: x[k : k + 1]})[0] for k in range(len(x))])
 

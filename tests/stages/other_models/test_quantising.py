@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import pytest
 
 import onnxtweak
 from onnxtweak.demo_files import demo_files
+from tests.support.plain_session import plain_session
 
 quantization = pytest.importorskip("onnxruntime.quantization")
 MODEL, DATA = str(demo_files().model), str(demo_files().data)
@@ -20,7 +20,7 @@ EXCLUDE = "nodes_to_exclude="
 def right(path: Path | str) -> float:
     with np.load(DATA) as held:
         x, y = held["x_test"], held["y_test"]
-    session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+    session = plain_session(path)
     return float((session.run(None, {"image": x})[0].argmax(axis=1) == y).mean())
 
 
