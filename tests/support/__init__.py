@@ -14,6 +14,7 @@ several_labels      models that mark several labels at once, and know some of th
 unequal             samples of different sizes, cut from those of one size
 finders             detectors that know one colour badly, and pictures of coloured squares
 text_lines          a model that reads lines of text, and lines that it reads badly
+plain_session       ONNX Runtime as anyone would open it, on one thread
 own_answers         files run outside onnxtweak, compared with what commands report
 cases               scripts that rebuild strangers' models, run within a test
 detectors           binary models with a cut that is far off, for every tail
