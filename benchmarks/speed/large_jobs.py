@@ -127,11 +127,11 @@ class LearningParts:
 
 def learning() -> LearningParts:
     """Of 30,000 rows, 300 neurons, 40 classes, without a hidden layer, in chunks as of a very large table."""
+    from onnxtweak.engine.machine.large_arrays import new_array
     from onnxtweak.engine.workers import learning_device
     from onnxtweak.goal import ResolvedGoal
     from onnxtweak.method.fit.fit import settle, try_all
     from onnxtweak.method.fit.learning import Learning
-    from onnxtweak.method.large_arrays import new_array
     from onnxtweak.method.table import Table
 
     learning_device.VERY_LARGE = 1

@@ -52,7 +52,7 @@ def make(folder: Path, rows: int, neurons: int, classes: int) -> None:
     opset = [helper.make_opsetid("", 17)]
     onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), folder / "model.onnx")
     x = np.lib.format.open_memmap(folder / "x.npy", "w+", np.float32, (rows, INPUTS))
-    y = np.empty(rows, np.uint8)
+    y = np.empty(rows, np.uint8 if classes <= 256 else np.int16)
     for start in range(0, rows, AT_ONCE):
         part = slice(start, min(start + AT_ONCE, rows))
         x[part] = rng.standard_normal((part.stop - part.start, INPUTS), np.float32)

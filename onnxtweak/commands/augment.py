@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from onnxtweak.engine.machine.large_arrays import any_in_columns
 from onnxtweak.errors import ModelError, UsageError
 from onnxtweak.goal import ResolvedGoal
 from onnxtweak.method.augment import Trained, train_calibrated, training_library
 from onnxtweak.method.folds import KeptArrays
-from onnxtweak.method.large_arrays import any_in_columns
 from onnxtweak.method.metrics import before_and_after, fixed_and_broken
 from onnxtweak.method.selection.active_neurons import active_neurons
 from onnxtweak.method.table import Table, take

@@ -1,7 +1,6 @@
 """From scores and tables to a patch: choose neurons, set weights, judge on samples held out.
 
 table        values of chosen neurons, logits and labels: what every learner works on
-large_arrays  tables that memory cannot hold, and sums over rows
 folds        cross-validation
 chance       whether a model guesses
 metrics      accuracies, E, McNemar's test

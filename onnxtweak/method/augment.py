@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
+from onnxtweak.engine.machine.large_arrays import is_mapped, let_go
 from onnxtweak.engine.machine.single_thread import single_thread
 from onnxtweak.engine.workers.learning_device import on_host
 from onnxtweak.goal import ResolvedGoal
 from onnxtweak.head import ONE_LABEL, Head, classes_there
 from onnxtweak.method.cross_entropy import ONE_OF_MANY, OneOfMany, loss_of
-from onnxtweak.method.large_arrays import is_mapped, let_go
 from onnxtweak.method.softmax import sigmoid
 from onnxtweak.method.solvers.standard import mean_and_scale, standardised
 from onnxtweak.method.table import Table

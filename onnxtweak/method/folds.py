@@ -11,8 +11,8 @@ from typing import Protocol
 import numpy as np
 
 from onnxtweak.data.stratified import deal_groups
+from onnxtweak.engine.machine.large_arrays import blocks
 from onnxtweak.errors import DataError
-from onnxtweak.method.large_arrays import blocks
 
 # As many folds are enough where every class has many samples.
 COARSE = 5

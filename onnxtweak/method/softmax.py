@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from onnxtweak.method.large_arrays import let_go
+from onnxtweak.engine.machine.large_arrays import let_go
 
 # Numbers of a block of rows: it stays in the cache from the first step of a sum of exponentials to the last.
 # On a GPU it is worth the start of an operation.

@@ -11,14 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from onnxtweak.data.splits import View
-from onnxtweak.engine.machine.memory_plan import table_room
-from onnxtweak.engine.passes import Engine
-from onnxtweak.engine.shared.kept_shards import kept_by_shards
-from onnxtweak.engine.shared.shards import captured_shards
-from onnxtweak.engine.subject import Subject
-from onnxtweak.engine.workers.learning_device import LearningDevice
-from onnxtweak.method.folds import Folds, digest_of, not_kept
-from onnxtweak.method.large_arrays import (
+from onnxtweak.engine.machine.large_arrays import (
     blocks,
     by_rows,
     copied,
@@ -28,6 +21,13 @@ from onnxtweak.method.large_arrays import (
     of_columns,
     taken,
 )
+from onnxtweak.engine.machine.memory_plan import table_room
+from onnxtweak.engine.passes import Engine
+from onnxtweak.engine.shared.kept_shards import kept_by_shards
+from onnxtweak.engine.shared.shards import captured_shards
+from onnxtweak.engine.subject import Subject
+from onnxtweak.engine.workers.learning_device import LearningDevice
+from onnxtweak.method.folds import Folds, digest_of, not_kept
 from onnxtweak.method.selection.numbering import digest_of_neurons
 from onnxtweak.types import AT_POSITIONS, PLACE, Neurons, Tap
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnxtweak.method.large_arrays import blocks, by_rows, chosen_rows, entries, is_mapped, let_go
+from onnxtweak.engine.machine.large_arrays import blocks, by_rows, chosen_rows, entries, is_mapped, let_go
 from onnxtweak.method.softmax import log_losses, row_blocks, sigmoid, softmax
 
 # 1 / tau is looked for within these factors of 1 / deviation of the logits. Logits that are right on every

@@ -15,10 +15,10 @@ import numpy as np
 
 from onnxtweak.data.splits import View
 from onnxtweak.engine.kept.kept_results import KeptResults
+from onnxtweak.engine.machine.large_arrays import require_free
 from onnxtweak.errors import UsageError
 from onnxtweak.method.fit.learning import Learning
 from onnxtweak.method.folds import KeptArrays, not_kept
-from onnxtweak.method.large_arrays import require_free
 from onnxtweak.method.selection.numbering import digest_of_neurons
 from onnxtweak.method.table import Table, TableFolder, gather, logits_fit, most_neurons, stacked
 from onnxtweak.settings import FitSettings

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from onnxtweak import commands
+from onnxtweak.engine.machine.large_arrays import is_mapped
 from onnxtweak.errors import InputError, UsageError
-from onnxtweak.method.large_arrays import is_mapped
 from onnxtweak.model.edit import tweak_file
 from onnxtweak.settings import (
     DataSettings,

@@ -11,7 +11,7 @@ import pytest
 
 from onnxtweak import commands
 from onnxtweak.cli.main import main
-from onnxtweak.method import large_arrays
+from onnxtweak.engine.machine import large_arrays
 from onnxtweak.method.compare.methods import METHODS
 from onnxtweak.settings import FitSettings, JoinSettings
 from onnxtweak.stages import gather

@@ -2,6 +2,7 @@
 
 gpu            GPUs that answer, and those that `--device` names
 memory_plan    batch, fold and block sizes that fit a memory budget
+large_arrays   arrays that memory cannot hold, in files, and sums over their rows
 malloc_trim    freed memory that the C library holds, returned to the system
 prefetch       the next samples are read while the current ones run
 single_thread  linear algebra that takes no more than one core per task

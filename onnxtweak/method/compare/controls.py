@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from onnxtweak.engine.machine.large_arrays import blocks, column_sums, product
 from onnxtweak.errors import ModelError
 from onnxtweak.head import ONE_LABEL, Head
-from onnxtweak.method.large_arrays import blocks, column_sums, product
 from onnxtweak.method.softmax import log_losses
 from onnxtweak.method.solvers.multinomial import multinomial
 from onnxtweak.method.table import Table

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from onnxtweak.engine.machine.large_arrays import of_columns
 from onnxtweak.method.compare.comparison import CURVE, MethodResult
 from onnxtweak.method.compare.inputs import CompareInputs
 from onnxtweak.method.join import prefix_sums
-from onnxtweak.method.large_arrays import of_columns
 from onnxtweak.method.retrain.schedule import NeuronPool, parse_schedule, run_schedule
 from onnxtweak.method.retrain.weights import boosts, loss, problem_of, retrain_best
 from onnxtweak.method.solvers.matching_pursuit import pursued

@@ -8,7 +8,7 @@ from functools import cache
 
 import numpy as np
 
-from onnxtweak.method.large_arrays import by_rows
+from onnxtweak.engine.machine.large_arrays import by_rows
 from onnxtweak.method.table import Table
 from onnxtweak.patch import DensePatch
 

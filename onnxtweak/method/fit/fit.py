@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from onnxtweak.engine.machine.large_arrays import by_rows, chosen_rows
 from onnxtweak.goal import ResolvedGoal
 from onnxtweak.method.fit.candidate import ALL_BIASES, WORTH_HIDDEN, FitCandidate, simplest, weakened
 from onnxtweak.method.fit.learning import Learning
@@ -24,7 +25,6 @@ from onnxtweak.method.fit.positions.places import with_own_weights
 from onnxtweak.method.fit.small import Budget, try_small
 from onnxtweak.method.fit.trainings import DECAYS
 from onnxtweak.method.folds import Folds
-from onnxtweak.method.large_arrays import by_rows, chosen_rows
 from onnxtweak.method.table import Table
 from onnxtweak.method.temperature import fit_temperature, losses_cooled
 from onnxtweak.method.tuning.bias_control import overall_bias

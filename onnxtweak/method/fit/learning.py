@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from onnxtweak.data.several.marks import rarest
+from onnxtweak.engine.machine.large_arrays import chosen_rows
 from onnxtweak.method.folds import Folds, KeptArrays, not_kept
-from onnxtweak.method.large_arrays import chosen_rows
 from onnxtweak.method.table import Table, stacked
 from onnxtweak.method.temperature import fit_temperature
 

@@ -10,10 +10,10 @@ from typing import TypeVar
 
 import numpy as np
 
+from onnxtweak.engine.machine.large_arrays import add_rows, chosen_rows, copied, taken
 from onnxtweak.engine.machine.single_thread import is_small, side_by_side
 from onnxtweak.method.fit.candidate import WORTH_READING, FitCandidate, simplest
 from onnxtweak.method.folds import Arrays, Folds, Make, Steps
-from onnxtweak.method.large_arrays import add_rows, chosen_rows, copied, taken
 from onnxtweak.method.softmax import log_loss, log_losses
 from onnxtweak.method.solvers.chunked import ChunkedProblem
 from onnxtweak.method.solvers.design import Design, design

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from onnxtweak.engine.machine.large_arrays import by_rows, chosen_rows
 from onnxtweak.method.fit.candidate import WORTH_HIDDEN, FitCandidate, simplest
 from onnxtweak.method.fit.linear import LinearPath
 from onnxtweak.method.fit.positions.context import bent
 from onnxtweak.method.fit.trainings import DECAYS, Trainings
-from onnxtweak.method.large_arrays import by_rows, chosen_rows
 from onnxtweak.method.patch_sum import added
 from onnxtweak.method.table import Table
 from onnxtweak.method.temperature import losses_cooled

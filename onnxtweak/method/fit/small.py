@@ -19,7 +19,6 @@ from onnxtweak.method.fit.candidate import ALL_BIASES, FitCandidate
 from onnxtweak.method.fit.learning import Learning
 from onnxtweak.method.fit.linear import fit_linear, on_all_classes
 from onnxtweak.method.folds import Arrays, Folds
-from onnxtweak.method.large_arrays import of_columns, transposed_product
 from onnxtweak.method.retrain.weights import RetrainProblem, retrain_path
 from onnxtweak.method.selection.screening import ScreeningSums, residuals, scores
 from onnxtweak.method.softmax import log_loss

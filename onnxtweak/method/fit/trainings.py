@@ -12,12 +12,12 @@ from types import ModuleType
 
 import numpy as np
 
+from onnxtweak.engine.machine.large_arrays import copied, put_rows, taken
 from onnxtweak.engine.machine.single_thread import side_by_side
 from onnxtweak.head import ONE_LABEL, Head
 from onnxtweak.method.augment import Trained, train, training_library
 from onnxtweak.method.fit.linear import AT_ONCE
 from onnxtweak.method.folds import Arrays, Folds, Make, digest_of, one_in
-from onnxtweak.method.large_arrays import copied, put_rows, taken
 from onnxtweak.method.table import Table
 from onnxtweak.patch import Mlp
 from onnxtweak.settings import AugmentSettings

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnxtweak.method.large_arrays import blocks, column_sums, end_to_end
+from onnxtweak.engine.machine.large_arrays import blocks, column_sums, end_to_end
 from onnxtweak.method.solvers.standard import mean_and_scale
 from onnxtweak.patch import Linear
 

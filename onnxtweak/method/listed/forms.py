@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from onnxtweak.engine.machine.large_arrays import blocks
 from onnxtweak.method.folds import digest_of
-from onnxtweak.method.large_arrays import blocks
 from onnxtweak.method.listed.disturbance import Disturbance
 from onnxtweak.method.patch_sum import added
 from onnxtweak.patch import DensePatch, Linear, Mlp

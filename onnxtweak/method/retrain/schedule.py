@@ -15,6 +15,7 @@ from functools import partial
 
 import numpy as np
 
+from onnxtweak.engine.machine.large_arrays import let_go, of_columns
 from onnxtweak.engine.passes import Captured, Engine
 from onnxtweak.engine.scoring.scoring import theta_blocks, theta_sweeps
 from onnxtweak.engine.scoring.sweep import Read, ScoringTask
@@ -22,7 +23,6 @@ from onnxtweak.errors import ModelError, UsageError
 from onnxtweak.goal import ResolvedGoal, worst
 from onnxtweak.method.folds import Arrays, KeptArrays, in_full, not_kept
 from onnxtweak.method.join import prefix_sums
-from onnxtweak.method.large_arrays import let_go, of_columns
 from onnxtweak.method.metrics import measure
 from onnxtweak.method.retrain.synapses_by_class import NO_SYNAPSES, SynapsesByClass
 from onnxtweak.method.retrain.weights import boosts, problem_of, retrain_best, temperatures

@@ -14,9 +14,9 @@ from types import ModuleType
 
 import numpy as np
 
+from onnxtweak.engine.machine.large_arrays import product
 from onnxtweak.engine.workers.learning_device import LearningDevice
 from onnxtweak.goal import ResolvedGoal
-from onnxtweak.method.large_arrays import product
 from onnxtweak.method.softmax import log_sum_exp
 from onnxtweak.method.solvers.multi_target import TargetWeights, solve, target_columns
 from onnxtweak.method.solvers.multinomial import one_target

@@ -16,13 +16,13 @@ from typing import Protocol
 import numpy as np
 
 from onnxtweak.data.splits import View
+from onnxtweak.engine.machine.large_arrays import blocks
 from onnxtweak.engine.machine.memory_plan import Block, cut_taps
 from onnxtweak.engine.passes import Captured, Engine, Folding
 from onnxtweak.engine.position_batches import shard_ends
 from onnxtweak.engine.scoring.sweep import taps_of
 from onnxtweak.engine.shared.shards import by_shards, captured_shards
 from onnxtweak.engine.subject import Subject
-from onnxtweak.method.large_arrays import blocks
 from onnxtweak.method.selection.numbering import numbered, taking_turns
 from onnxtweak.method.softmax import softmax
 from onnxtweak.settings import EngineSettings

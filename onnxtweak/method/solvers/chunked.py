@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from onnxtweak.engine.machine.large_arrays import let_go
 from onnxtweak.engine.workers.chunks import Chunks, HeldChunks, cut
-from onnxtweak.method.large_arrays import let_go
 from onnxtweak.method.solvers.design import Design
 from onnxtweak.method.solvers.lbfgs import lbfgs
 from onnxtweak.method.solvers.multinomial import Solution

@@ -10,9 +10,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from onnxtweak.engine.machine.large_arrays import by_rows
 from onnxtweak.engine.machine.single_thread import threads_for
 from onnxtweak.engine.workers.learning_device import on_host
-from onnxtweak.method.large_arrays import by_rows
 
 # Pairs of steps and gradient changes that L-BFGS remembers. On tables of real networks, 20 take half to nine
 # tenths of the steps that 10 take.

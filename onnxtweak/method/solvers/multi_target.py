@@ -15,8 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from onnxtweak.engine.workers.learning_device import on_host
-from onnxtweak.method.large_arrays import (
+from onnxtweak.engine.machine.large_arrays import (
     beside,
     blocks,
     column_sums,
@@ -25,6 +24,7 @@ from onnxtweak.method.large_arrays import (
     product,
     transposed_product,
 )
+from onnxtweak.engine.workers.learning_device import on_host
 from onnxtweak.method.solvers.lbfgs import lbfgs
 from onnxtweak.method.solvers.standard import scale_of_uncentred
 

@@ -17,8 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from onnxtweak.engine.workers.learning_device import on_host
-from onnxtweak.method.large_arrays import (
+from onnxtweak.engine.machine.large_arrays import (
     blocks,
     chosen_rows,
     column_sums,
@@ -27,6 +26,7 @@ from onnxtweak.method.large_arrays import (
     of_columns,
     product,
 )
+from onnxtweak.engine.workers.learning_device import on_host
 from onnxtweak.method.softmax import sigmoid
 from onnxtweak.method.solvers.design import Design, design
 from onnxtweak.method.solvers.lbfgs import Descent, lbfgs, unconverged

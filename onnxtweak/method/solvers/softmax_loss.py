@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from onnxtweak.method.large_arrays import beside, by_rows, entries, is_mapped, let_go, sums_by_rows
+from onnxtweak.engine.machine.large_arrays import beside, by_rows, entries, is_mapped, let_go, sums_by_rows
 from onnxtweak.method.softmax import log_sum_exp, row_blocks
 from onnxtweak.method.solvers.design import Design
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from onnxtweak.method.large_arrays import blocks, column_sums
+from onnxtweak.engine.machine.large_arrays import blocks, column_sums
 
 # A column that varies less than this against its size is float32's noise around a constant.
 _CONSTANT = 1e-6

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from onnxtweak.engine.machine.large_arrays import let_go, parts, transposed
 from onnxtweak.goal import ResolvedGoal
 from onnxtweak.head import Head
 from onnxtweak.method.folds import KeptArrays, kept_of, not_kept
-from onnxtweak.method.large_arrays import let_go, parts, transposed
 from onnxtweak.method.tuning.boosted import BoostTable
 from onnxtweak.method.tuning.operating_point import choose
 from onnxtweak.theta.line_search import net_gain

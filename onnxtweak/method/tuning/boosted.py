@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from onnxtweak.engine.machine.large_arrays import blocks
 from onnxtweak.goal import ResolvedGoal
-from onnxtweak.method.large_arrays import blocks
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from onnxtweak.engine.machine.large_arrays import blocks, by_rows, entries, let_go, transposed
 from onnxtweak.goal import ResolvedGoal
 from onnxtweak.head import Head
-from onnxtweak.method.large_arrays import blocks, by_rows, entries, let_go, transposed
 from onnxtweak.method.temperature import calibrated
 
 # Rounds in which the classes that lack most are raised; what is not enough by then is not going to be.

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from onnxtweak.engine.machine.large_arrays import by_rows
 from onnxtweak.goal import ResolvedGoal
 from onnxtweak.method.folds import Arrays, KeptArrays, in_full, kept_of, not_kept
-from onnxtweak.method.large_arrays import by_rows
 from onnxtweak.method.tuning.bias_path import BiasPaths
 from onnxtweak.method.tuning.boosted import BoostTable, boost_table
 from onnxtweak.method.tuning.operating_point import as_array, as_trials, choose, rising

@@ -14,9 +14,9 @@ from itertools import product
 
 import numpy as np
 
+from onnxtweak.engine.machine.large_arrays import is_mapped, of_columns
 from onnxtweak.method.fit.candidate import FitCandidate
 from onnxtweak.method.folds import Folds
-from onnxtweak.method.large_arrays import is_mapped, of_columns
 from onnxtweak.method.softmax import log_losses, softmax
 from onnxtweak.method.solvers.standard import mean_and_scale
 from onnxtweak.method.table import Places, Table

@@ -10,13 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from onnxtweak.errors import OutputError
-from onnxtweak.goal import ResolvedGoal
-from onnxtweak.method import augment, large_arrays, softmax
-from onnxtweak.method.augment import train
-from onnxtweak.method.fit.fit import settle, try_all
-from onnxtweak.method.fit.learning import Learning
-from onnxtweak.method.large_arrays import (
+from onnxtweak.engine.machine import large_arrays
+from onnxtweak.engine.machine.large_arrays import (
     any_in_columns,
     beside,
     blocks,
@@ -31,6 +26,12 @@ from onnxtweak.method.large_arrays import (
     taken,
     transposed_product,
 )
+from onnxtweak.errors import OutputError
+from onnxtweak.goal import ResolvedGoal
+from onnxtweak.method import augment, softmax
+from onnxtweak.method.augment import train
+from onnxtweak.method.fit.fit import settle, try_all
+from onnxtweak.method.fit.learning import Learning
 from onnxtweak.method.solvers.design import design
 from onnxtweak.method.table import Table
 from onnxtweak.method.tuning import bias_path
@@ -162,7 +163,7 @@ LEARN = """
 import sys
 from pathlib import Path
 import numpy as np
-from onnxtweak.method import large_arrays
+from onnxtweak.engine.machine import large_arrays
 from onnxtweak.method.fit.learning import Learning
 from onnxtweak.method.fit.fit import try_all
 from onnxtweak.method.table import Table
