@@ -291,14 +291,6 @@ class Head:
         """By how much the highest logit of each sample exceeds the next, (N,)."""
         return np.diff(np.partition(Z, -2, axis=1)[:, -2:], axis=1)[:, 0]
 
-    def ties(self, Z: np.ndarray, dtype: str) -> int:
-        """How many decisions rounding may change: their two highest logits lie within the tolerance.
-
-        Z (N, C) : of a model that computes in `dtype`.
-        """
-        size = np.maximum(1.0, np.abs(Z).max(initial=0.0))
-        return int((self.margin(Z) <= 2 * ROUNDING[dtype] * size).sum())
-
 
 @dataclass(frozen=True)
 class SeveralLabels(Head):

@@ -29,12 +29,12 @@ from onnxtweak.engine.machine.memory_plan import state_room, table_room
 from onnxtweak.engine.passes import Engine, RunStats
 from onnxtweak.engine.scoring.scoring import theta_blocks, theta_sweeps
 from onnxtweak.engine.scoring.sweep import ScoringTask
-from onnxtweak.engine.shared.logits import logits_pass
+from onnxtweak.engine.shared.logits import logits_folder, logits_pass
 from onnxtweak.engine.workers.chunks import ROWS as CHUNK
 from onnxtweak.engine.workers.learning_device import VERY_LARGE
 from onnxtweak.errors import DataError
 from onnxtweak.method.selection.screening import screening_bytes
-from onnxtweak.method.table import logits_fit, most_neurons
+from onnxtweak.method.table import most_neurons
 from onnxtweak.settings import DataSettings, EngineSettings, FitSettings, TapSettings
 from onnxtweak.stages.gather import LOGITS_ON_DISK, ON_DISK
 from onnxtweak.theta.state import bytes_per_neuron, bytes_sent
@@ -187,7 +187,7 @@ class Tables:
     def of(cls, job: LargeJob, memory: int) -> Tables:
         samples, neurons = int((FIT + CHOOSE) * job.samples), min(job.means, FitSettings.neurons)
         engine = Engine(EngineSettings(memory=memory), None, silent, RunStats())  # no pass is made
-        values, logits = neurons > most_neurons(samples, engine), not logits_fit(samples, job.classes, engine)
+        values, logits = neurons > most_neurons(samples, engine), logits_folder(samples, job.classes, engine)
         return cls(neurons, 4.0 * samples * neurons, 4.0 * samples * job.classes, (values, logits))
 
     @property

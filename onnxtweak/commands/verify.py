@@ -12,9 +12,10 @@ import numpy as np
 
 from onnxtweak.data.splits import View
 from onnxtweak.engine.answer.shown import shown_pass
+from onnxtweak.engine.machine.large_arrays import let_go
 from onnxtweak.engine.opened import opened_model
 from onnxtweak.engine.passes import Engine
-from onnxtweak.engine.shared.logits import logits_pass
+from onnxtweak.engine.shared.logits import logits_pass, new_logits
 from onnxtweak.engine.shared.shards import by_shards, captured_shards
 from onnxtweak.engine.subject import Subject, few_samples, made_up_samples, measured
 from onnxtweak.engine.tap_safety import neutral_samples
@@ -28,7 +29,6 @@ from onnxtweak.other_answers import RuntimeRun
 from onnxtweak.patch import Patch
 from onnxtweak.results import Verified
 from onnxtweak.settings import DataSettings, EngineSettings, HeadWord
-from onnxtweak.stages.accuracy_check import check_accuracy, recorded_targets
 from onnxtweak.stages.checks import (
     as_subject,
     check_answer,
@@ -39,7 +39,6 @@ from onnxtweak.stages.checks import (
     check_record,
     check_reload,
     check_silenced,
-    check_simulation,
     check_undone,
 )
 from onnxtweak.stages.companions import settle
@@ -48,6 +47,8 @@ from onnxtweak.stages.lines.read_lines import ShownBeside, changes_of_lines, sai
 from onnxtweak.stages.lists.count_outcome import check_listed
 from onnxtweak.stages.objects.outcome import boxes_verified
 from onnxtweak.stages.objects.propose import require_measured_whole
+from onnxtweak.stages.on_samples.accuracy_check import check_accuracy, recorded_targets
+from onnxtweak.stages.on_samples.simulation_check import check_simulation
 from onnxtweak.stages.open_job import Job, model_ref, open_whole
 from onnxtweak.stages.open_tweak import recorded_taps, with_recorded_readout
 from onnxtweak.stages.other_models.rewritten import compare_rewritten
@@ -299,7 +300,12 @@ def _on_samples(
     if tweak is not None:
         patch = tweak.patch.scaled(run.inside[-1].scale)
         work = partial(_patched_shards, neurons=tweak.neurons, patch=patch)
-        predicted_Z = np.concatenate([Z.copy() for Z in by_shards(work, former, view, engine, "simulate")])
+        predicted_Z, at = new_logits(file, len(view), engine), 0
+        for Z in by_shards(work, former, view, engine, "simulate"):
+            own = slice(at, at + len(Z))
+            predicted_Z[own] = Z
+            let_go(predicted_Z[own])
+            at = own.stop
         made.append(check_simulation(file, predicted_Z, after.Z, view.labels))
     start = before.Z if len(run.inside) == 1 else logits_pass(former, view, engine, "before the last tweak")
     made.append(check_accuracy(run.inside[-1], view, file, (start, after.Z)))

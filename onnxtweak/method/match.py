@@ -13,6 +13,15 @@ from functools import cache
 
 import numpy as np
 
+from onnxtweak.engine.machine.large_arrays import (
+    add_rows,
+    blocks,
+    by_rows,
+    chosen_rows,
+    column_sums,
+    copied,
+    parts,
+)
 from onnxtweak.engine.workers.learning_device import on_host
 from onnxtweak.goal import ResolvedGoal
 from onnxtweak.method.fit.candidate import ALL_BIASES, FitCandidate
@@ -65,10 +74,13 @@ def match_reference(
         tried += _patches(table, reference, families, folds, progress)
     progress.finish()
     biases, *patches = (
-        replace(each, loss=log_loss(each.held_out / temperature, table.labels)) for each in tried
+        replace(each, loss=log_loss(by_rows(lambda Z: Z / temperature, each.held_out), table.labels))
+        for each in tried
     )
     # Decisions are what counts: of the two losses the one under which more are the reference's.
-    agreement = [float(goal.head.right(each.held_out, table.labels)[folds.judged].mean()) for each in patches]
+    agreement = [
+        float(by_rows(goal.head.right, each.held_out, table.labels)[folds.judged].mean()) for each in patches
+    ]
     best = patches[int(np.argmax(agreement))] if patches else biases
     found = settle(table, [biases, best] if patches else [biases], goal, folds=folds, margin=settings.margin)
     shares = (f"{each.name}: {share:.2%}" for each, share in zip(patches, agreement, strict=True))
@@ -87,10 +99,11 @@ def _patches(
     wanted = _centred(reference)
     # Both sides' logits are divided by one number before probabilities are compared, after which the
     # reference's are so flat that they also tell which classes it nearly chose.
-    tau = max(float(wanted.std()), float(np.finfo(np.float32).tiny))
-    soft = replace(table.cooled(tau), shares=softmax(wanted / tau))
+    tau = max(_deviation(wanted), float(np.finfo(np.float32).tiny))
+    soft = replace(table.cooled(tau), shares=by_rows(lambda Z: softmax(Z / tau), wanted))
     best, _ = search_with_context(soft, families, folds, progress)
-    by_regression = _by_regression(best, (wanted - _centred(table.Z)) / tau)
+    lacking = by_rows(lambda one, other: (one - other) / tau, wanted, _centred(table.Z))
+    by_regression = _by_regression(best, lacking)
     progress.advance(1)
     by_cross_entropy = replace(best, name=f"{best.name} by cross-entropy").candidate()
     return [each.warmed(tau) for each in (by_regression, by_cross_entropy)]
@@ -98,9 +111,20 @@ def _patches(
 
 def _centred(logits: np.ndarray) -> np.ndarray:
     """Logits (N, C) float64 less their mean over the classes, which changes no decision."""
-    wide = logits.astype(np.float64)
-    centred: np.ndarray = wide - wide.mean(axis=1, keepdims=True)
-    return centred
+
+    def centred(Z: np.ndarray) -> np.ndarray:
+        wide = Z.astype(np.float64)
+        found: np.ndarray = wide - wide.mean(axis=1, keepdims=True)
+        return found
+
+    return by_rows(centred, logits)
+
+
+def _deviation(values: np.ndarray) -> float:
+    """Standard deviation of all values (N, C) float64."""
+    mean = column_sums(values).sum() / max(values.size, 1)
+    squares = sum(float(((block - mean) ** 2).sum()) for _, block in blocks(values))
+    return float(np.sqrt(squares / max(values.size, 1)))
 
 
 def _by_regression(path: LinearPath, lacking: np.ndarray) -> FitCandidate:
@@ -117,17 +141,19 @@ def _by_regression(path: LinearPath, lacking: np.ndarray) -> FitCandidate:
         return moments(design, lacking, rows)
 
     def held_out(ridge: float, numbers: np.ndarray) -> np.ndarray:
-        logits = table.Z.copy()
+        logits, every = copied(table.Z), np.arange(table.Z.shape[1])
         for number in numbers.tolist():
             rows = folds.held_out(number)
             axes = sums(number).regressed(ridge, design.xp)
-            logits[rows] += on_host(design.of_rows(rows).scores(axes)).astype(logits.dtype)
+            for part in parts(len(rows)):
+                scores = on_host(design.of_rows(rows[part]).scores(axes))
+                add_rows(logits, rows[part], scores, every)
         return logits
 
     counted, best, lowest = path.counted, _RIDGES[0], np.inf
     for ridge in _RIDGES:
         logits = held_out(ridge, np.array(path.numbers))
-        loss = float(log_losses(logits[counted], table.truth[counted]).mean())
+        loss = float(log_losses(chosen_rows(logits, counted), chosen_rows(table.truth, counted)).mean())
         if loss >= lowest:
             break
         best, lowest = ridge, loss

@@ -31,8 +31,8 @@ from onnxtweak.method.folds import Folds, digest_of, not_kept
 from onnxtweak.method.selection.numbering import digest_of_neurons
 from onnxtweak.types import AT_POSITIONS, PLACE, Neurons, Tap
 
-# Copies of T that a solver makes: standardised, turned, and one to spare; and arrays as large as the logits.
-_COPIES, _OF_LOGITS = 4, 10
+# Copies of T that a solver makes: standardised, turned, and one to spare.
+_COPIES = 4
 
 
 @dataclass(frozen=True)
@@ -234,12 +234,6 @@ def most_neurons(samples: int, engine: Engine) -> int:
     """How many neurons of this many samples fit into the memory allowed; tables of more lie in files."""
     room = table_room(engine.settings.memory, engine.reserved_bytes)
     return int(room // (4 * _COPIES * max(samples, 1)))
-
-
-def logits_fit(samples: int, classes: int, engine: Engine) -> bool:
-    """Whether logits of this many samples, and what is as large, fit into the memory allowed."""
-    room = table_room(engine.settings.memory, engine.reserved_bytes)
-    return 4 * _OF_LOGITS * classes * samples <= room
 
 
 def all_neurons(taps: Sequence[Tap]) -> Neurons:

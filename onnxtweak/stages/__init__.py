@@ -25,7 +25,7 @@ other_models          what another model answers on a job's samples
 proposal              what is delivered: what a method made, and what its tables predict
 deliver               a patch spliced in, checked, measured and written
 checks                the checks that a file must pass
-accuracy_check        is a file as accurate as when it was made?
+on_samples            checks of what a file computes on samples
 report_data           what a report is drawn from
 report_page           the HTML page of a result
 open_tweak            a saved tweak and its base

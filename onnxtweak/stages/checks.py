@@ -31,9 +31,6 @@ from onnxtweak.types import Check, Unchecked
 
 _RARE = 0.02  # share of samples
 _MOST_NAMED = 5  # changed parts that a detail names
-# As a logarithm: below, a written probability is only known to be very small; float16 has steps of 2**-24.
-_IMPOSSIBLE, _LEAST_HALF = -50.0, float(np.log(2.0**-24 / ROUNDING["float16"]))
-_STEP_BELOW_ONE = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
 # By how much the logits of one sample may differ in two batches, as a fraction of the largest; and how many
 # times as much as the base's, for what amplifies them.
 _BETWEEN_BATCHES, _TIMES_THE_BASE = 1e-3, 4.0
@@ -206,32 +203,6 @@ def check_record(base: Subject, inside: TweakInside, data: bytes) -> Check | Non
         count = len(tweak.neurons)
         return Check("record", True, f"the {count} recorded synapses give this file, byte for byte")
     return Check("record", False, "the recorded synapses give a different file")
-
-
-def check_simulation(subject: Subject, logits: np.ndarray, measured: np.ndarray, labels: np.ndarray) -> Check:
-    """The tables predicted the file's logits up to rounding, and its decisions but for ties.
-
-    logits (N, C) : from tables. measured (N, C) : the file's. labels (N,) int64.
-    """
-    tolerance, head, scale = ROUNDING[subject.dtype], subject.head, subject.logits_format.scale
-    predicted, found = head.predict(logits), head.predict(measured)
-    least = _LEAST_HALF if subject.dtype == "float16" else _IMPOSSIBLE
-    if scale == "probability":  # rows are normalised: only differences matter
-        logits, measured = (
-            np.maximum(Z - np.logaddexp.reduce(Z, axis=1, keepdims=True), least) for Z in (logits, measured)
-        )
-    elif head.single_logit:  # only the difference of the two matters
-        logits, measured = (Z - Z[:, :1] for Z in (logits, measured))
-    if scale == "odds":  # of p near 1, what is left of 1 - p is rounding
-        most = np.log(tolerance / _STEP_BELOW_ONE[subject.dtype])
-        logits, measured = (np.clip(Z, least, most) for Z in (logits, measured))
-    wrong = int((found != predicted).sum())
-    size = np.maximum(1.0, np.abs(logits).max(initial=0.0))
-    error = float(np.abs(measured.astype(np.float64) - logits).max(initial=0.0) / size)
-    right = int((predicted == labels).sum()), int((found == labels).sum())
-    close = head.ties(logits, subject.dtype)
-    detail = f"{right[0]} right predicted, {right[1]} measured; logits within {error:.1g} of the largest"
-    return Check("simulation", error <= tolerance and wrong <= close, detail)
 
 
 def check_answer(subject: Subject, base: ShownClasses, tweaked: ShownClasses) -> Check:

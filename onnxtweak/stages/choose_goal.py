@@ -10,6 +10,7 @@ import numpy as np
 
 from onnxtweak.data.groups import Groups, require_shared
 from onnxtweak.data.splits import View
+from onnxtweak.engine.machine.large_arrays import by_rows
 from onnxtweak.engine.shared.logits import logits_pass
 from onnxtweak.errors import DataError, UsageError
 from onnxtweak.goal import ResolvedGoal, Slice, every_class, find_targets
@@ -48,7 +49,7 @@ def choose_goal(
         predicted = None
         if targets.worst is not None and not targets.targets:
             logits = logits_pass(job.subject, job.splits.validation, job.engine, "find the worst")
-            predicted = job.head.predict(logits)
+            predicted = by_rows(job.head.predict, logits)
         numbers = find_targets(targets, job.names, fit, validation, predicted)
     stay = job.origin.data.keep != NOTHING
     return ResolvedGoal(numbers, job.head, drops.max_overall_drop, drops.max_class_drop, unnamed_stay=stay)
@@ -88,7 +89,7 @@ def choose_slice(
     if chosen is None:
         column, decided = (
             _column(settings.slice),
-            goal.head.decisions(goal.head.predict(learnt.Z), learnt.labels),
+            goal.head.decisions(by_rows(goal.head.predict, learnt.Z), learnt.labels),
         )
         names = job.splits.fit.dataset.groups[column].names
         chosen = Slice.worst(column, names, codes[decided.of], decided.right)

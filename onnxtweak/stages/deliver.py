@@ -11,6 +11,7 @@ import numpy as np
 from onnxtweak._version import __version__
 from onnxtweak.data.splits import View
 from onnxtweak.engine.answer.shown import ShownClasses, shown_pass
+from onnxtweak.engine.machine.large_arrays import by_rows, sums_by_rows
 from onnxtweak.engine.shared.logits import logits_pass
 from onnxtweak.engine.subject import Subject, few_samples
 from onnxtweak.engine.tap_safety import neutral_samples
@@ -29,14 +30,12 @@ from onnxtweak.quantities import number_of
 from onnxtweak.results import Choice, Measurement, Result
 from onnxtweak.settings import EngineSettings, OutputSettings
 from onnxtweak.stages import report_data
-from onnxtweak.stages.accuracy_check import recorded_result
 from onnxtweak.stages.checks import (
     as_subject,
     check_answer,
     check_checker,
     check_neutral,
     check_reload,
-    check_simulation,
     check_unharmed,
     require,
 )
@@ -53,6 +52,8 @@ from onnxtweak.stages.lines.read_lines import ShownBeside, changes_of_lines, sai
 from onnxtweak.stages.lists.count_outcome import count_outcome
 from onnxtweak.stages.objects.anchors import measured_names
 from onnxtweak.stages.objects.outcome import boxes_outcome
+from onnxtweak.stages.on_samples.accuracy_check import recorded_result
+from onnxtweak.stages.on_samples.simulation_check import check_simulation
 from onnxtweak.stages.open_job import Job
 from onnxtweak.stages.other_models.quantising import notes_on_quantising
 from onnxtweak.stages.preprocess_record import inputs_of, provenance_of
@@ -221,7 +222,7 @@ def _splice_and_check(job: Job, proposal: Proposal, tweak: Tweak) -> tuple[Subje
     expected = proposal.tweaked
     if subject.of_classes is not subject:  # the patch moves one factor of what is shown
         own = logits_pass(subject.of_classes, validation, job.engine, "simulate: base")
-        expected = own + (proposal.tweaked - proposal.base)
+        expected = by_rows(lambda Z, now, was: Z + (now - was), own, proposal.tweaked, proposal.base)
     measured = logits_pass(tweaked.of_classes, validation, job.engine, "simulate")
     checks = (
         check_neutral(subject, tweak, feeds, job.engine.settings),
@@ -247,8 +248,8 @@ def _measure_outcome(job: Job, proposal: Proposal, tweaked: Subject) -> Outcome:
     require((check,))
     labels, goal = view.labels, proposal.goal
     predicted = base.classes, patched.classes
-    biased = job.head.predict_biased(base.Z, proposal.bias)
-    Z = base.Z, patched.Z, base.Z + proposal.bias.astype(base.Z.dtype)
+    with_bias = by_rows(lambda Z: Z + proposal.bias.astype(Z.dtype), base.Z)
+    biased, Z = by_rows(job.head.predict, with_bias), (base.Z, patched.Z, with_bias)
     made = [Predictions(labels, *each) for each in zip((*predicted, biased), Z, strict=True)]
     before, after, control = (measure(each.predicted, labels, goal, each.Z) for each in made)
     fixed, broken = fixed_and_broken(*(job.head.decisions(each, labels).right for each in predicted))
@@ -265,7 +266,7 @@ def _measure_outcome(job: Job, proposal: Proposal, tweaked: Subject) -> Outcome:
     # What texts say of a copy is told, but not what it is judged by.
     judged_by_lines = bool(lines) and metric is None and goal.reference is None
     metric = lines[0] if judged_by_lines else metric
-    touched = (base.Z != patched.Z).any(axis=0)
+    touched = sums_by_rows(np.not_equal, base.Z, patched.Z) > 0
     shown = Shown(split, labels, *predicted, biased, *groups, job.subject.unit, metric, touched)
     cautions = _cautions(job, proposal, view, base.classes)
     promises = () if listed is None else tuple(promises_of(listed, goal.max_class_drop))
@@ -290,7 +291,7 @@ def _cautions(job: Job, proposal: Proposal, view: View, shown: np.ndarray) -> tu
     if view is validation:
         return grouped
     head = proposal.goal.head
-    learnt = head.decisions(head.predict(proposal.base), validation.labels)
+    learnt = head.decisions(by_rows(head.predict, proposal.base), validation.labels)
     return (*learnt_on(learnt, head.decisions(shown, view.labels)), *grouped)
 
 

@@ -15,12 +15,14 @@ import numpy as np
 
 from onnxtweak.data.splits import View
 from onnxtweak.engine.kept.kept_results import KeptResults
-from onnxtweak.engine.machine.large_arrays import require_free
+from onnxtweak.engine.machine.large_arrays import by_rows, require_free
+from onnxtweak.engine.shared.logits import logits_folder
 from onnxtweak.errors import UsageError
+from onnxtweak.head import Head
 from onnxtweak.method.fit.learning import Learning
 from onnxtweak.method.folds import KeptArrays, not_kept
 from onnxtweak.method.selection.numbering import digest_of_neurons
-from onnxtweak.method.table import Table, TableFolder, gather, logits_fit, most_neurons, stacked
+from onnxtweak.method.table import Table, TableFolder, gather, most_neurons, stacked
 from onnxtweak.settings import FitSettings
 from onnxtweak.stages.open_job import Job
 from onnxtweak.stages.sample_notes import known_by_heart, seen_in_training
@@ -53,8 +55,8 @@ def table_folder(job: Job, view: View, neurons: int, copies: int = 1) -> TableFo
     found = TableFolder()
     if neurons > most_neurons(samples, job.engine):
         found, wanted = TableFolder(folder), ON_DISK * neurons
-    if neurons and not logits_fit(samples, classes, job.engine):
-        found, wanted = replace(found, of_logits=folder), wanted + LOGITS_ON_DISK * classes
+    if neurons and (of_logits := logits_folder(samples, classes, job.engine)):
+        found, wanted = replace(found, of_logits=of_logits), wanted + LOGITS_ON_DISK * classes
     if wanted:
         folder.mkdir(parents=True, exist_ok=True)
         require_free(folder, 4 * wanted * len(view))
@@ -121,11 +123,16 @@ def learning_samples(
     learning = Learning(table, judged, copies, settings.mirror == "on", kept)
     if copies is None or not judged.any():
         return learning, notes
-    known = known_by_heart(*(job.head.right(one.Z[judged], one.labels[judged]) for one in (table, copies)))
+    known = known_by_heart(*(_right(job.head, one, judged) for one in (table, copies)))
     if known and learning.always:
         return learning.judged_on_copies, (*notes, f"{known}; choices are judged on these")
     advice = "if images are as likely the other way round, --mirror on judges by these"
     return learning, (*notes, f"{known}; {advice}") if known else notes
+
+
+def _right(head: Head, table: Table, chosen: np.ndarray) -> np.ndarray:
+    """Which decisions on samples that are chosen, (N,) bool, are right."""
+    return head.decisions(by_rows(head.predict, table.Z)[chosen], table.labels[chosen]).right
 
 
 def mirrored_views(job: Job, settings: FitSettings) -> tuple[View, ...]:
@@ -172,8 +179,7 @@ def _learning_table(
     alike = np.ones(len(fit.labels), bool)
     if thinned is not None:
         alike = thinned.may_be_judged_on(job.splits.fit.rows)
-    of_each = (fit.Z[alike], fit.labels[alike]), (tables[1].Z, tables[1].labels)
-    right = [job.head.right(*each) for each in of_each]
+    right = [_right(job.head, fit, alike), _right(job.head, tables[1], np.ones(len(tables[1].labels), bool))]
     seen = "" if decided and all(each.all() for each in right) else seen_in_training(*right)
     notes = (f"{seen}; samples held out from training give better patches",) if seen else ()
     if splits == 1:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from onnxtweak.data.splits import View
+from onnxtweak.engine.machine.large_arrays import by_rows
 from onnxtweak.goal import ResolvedGoal
 from onnxtweak.head import ONE_LABEL, Decisions, Head
 from onnxtweak.listed import ListedOutcome, ListedSample
@@ -190,7 +191,7 @@ def judge_method(
     names: Sequence[str],
 ) -> Verdict:
     """The verdict on a method of a comparison. bias : what the best biases came to."""
-    was, metric = goal.head.predict(test.Z), None
+    was, metric = by_rows(goal.head.predict, test.Z), None
     if goal.metric is not None and outcome.made is not None and bias.made is not None:
         base = Predictions(test.labels, was, test.Z)
         metric = metric_change(goal.metric, (base, outcome.made, bias.made), test.groups)

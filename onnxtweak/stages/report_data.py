@@ -39,6 +39,7 @@ from onnxtweak.data.dataset import Dataset
 from onnxtweak.data.splits import View
 from onnxtweak.data.thumbnails import thumbnail, with_masks
 from onnxtweak.engine.latency import paired_latency
+from onnxtweak.engine.machine.large_arrays import blocks, by_rows, let_go
 from onnxtweak.engine.subject import Subject, few_samples
 from onnxtweak.goal import ResolvedGoal
 from onnxtweak.head import Decisions
@@ -90,27 +91,41 @@ def of_choice(
     """
     if goal.head.several:
         return {}
-    wanted, right = goal.wanted(labels), goal.head.right(base, labels)
+    wanted, right = goal.wanted(labels), by_rows(goal.head.right, base, labels)
 
     def point(now: np.ndarray) -> dict[str, float]:
         return {"drop": float(right.mean() - now.mean()) * 100, "target": _mean(now[wanted])}
 
-    table = boost_table(base, labels, goal)
-    own = table.target_logits[np.flatnonzero(wanted), goal.place(labels[wanted])]
-    lack = (table.rest[wanted] - own).astype(np.float64)
+    lack = _lacks(base, labels, goal)
     steps = np.quantile(lack[lack > 0], np.linspace(0, 1, _BIASES)) if (lack > 0).any() else np.empty(0)
     of_targets = bias[goal.targets]
     raises = len(of_targets) > 0 and of_targets.max() > 0
     direction = of_targets / of_targets.max() if raises else np.ones(len(goal))
+    raised = np.empty((len(steps), len(labels)), bool)
+    for part, block in blocks(base) if len(steps) else ():
+        table = boost_table(block, labels[part], goal)
+        raised[:, part] = [table.right(step * direction) for step in steps]
+    biased = by_rows(lambda Z: goal.head.predict_biased(Z, bias), base)
     return {
         "validation": {
             "samples": len(labels),
             "base": {"drop": 0.0, "target": _mean(right[wanted])},
-            "chosen": point(goal.head.right(tweaked, labels)),
-            "bias": point(goal.head.predict_biased(base, bias) == labels),
+            "chosen": point(by_rows(goal.head.right, tweaked, labels)),
+            "bias": point(biased == labels),
         },
-        "bias_curve": [point(table.right(step * direction)) for step in steps],
+        "bias_curve": [point(now) for now in raised],
     }
+
+
+def _lacks(Z: np.ndarray, labels: np.ndarray, goal: ResolvedGoal) -> np.ndarray:
+    """By how much the best other class exceeds its own, of each sample of a target: float64."""
+    found = [np.empty(0)]
+    for part, block in blocks(Z):
+        own = labels[part]
+        wanted, table = goal.wanted(own), boost_table(block, own, goal)
+        logit = table.target_logits[np.flatnonzero(wanted), goal.place(own[wanted])]
+        found.append((table.rest[wanted] - logit).astype(np.float64))
+    return np.concatenate(found)
 
 
 def _mean(right: np.ndarray) -> float:
@@ -143,6 +158,8 @@ def of_strengths(
                 else:
                     found = table.right(np.full(len(goal), bias))
                 right[s, b] += np.bincount(labels[rows][found], minlength=classes)
+        let_go(base[rows])
+        let_go(tweaked[rows])
     for strength, shown in zip((0.0, 1.0), predicted, strict=True):
         own = np.bincount(labels[shown == labels], minlength=classes)
         right[STRENGTHS.index(strength), biases.index(0.0)] = own
@@ -157,11 +174,7 @@ def of_strengths(
 
 def _target_biases(tweaked: np.ndarray, labels: np.ndarray, goal: ResolvedGoal) -> list[float]:
     """Ascending, 0 among them: what makes certain shares of the target samples right, or wrong."""
-    wanted = goal.wanted(labels)
-    table = boost_table(tweaked[wanted], labels[wanted], goal)
-    own = table.target_logits[np.arange(wanted.sum()), goal.place(labels[wanted])]
-    lack = (table.rest - own).astype(np.float64)
-    found = {0.0}
+    lack, found = _lacks(tweaked, labels, goal), {0.0}
     for sign, amounts, shares in ((1, lack[lack > 0], _RAISE), (-1, -lack[lack < 0], _LOWER)):
         amounts = amounts[np.isfinite(amounts)]
         if len(amounts):

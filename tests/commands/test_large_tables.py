@@ -12,8 +12,9 @@ import pytest
 from onnxtweak import commands
 from onnxtweak.cli.main import main
 from onnxtweak.engine.machine import large_arrays
+from onnxtweak.engine.shared import logits
 from onnxtweak.method.compare.methods import METHODS
-from onnxtweak.settings import FitSettings, JoinSettings
+from onnxtweak.settings import DataSettings, EngineSettings, FitSettings, JoinSettings
 from onnxtweak.stages import gather
 from tests.support.rounded import rounded
 from tests.support.weak_class import TARGET, carry_out, more_samples
@@ -29,6 +30,9 @@ JOBS = {
     "retrain by a schedule": ["retrain", *WEAK, "-t", "0", "--schedule", "J2 R2 J1", "-n", "1,3"],
     "augment": ["augment", "--neurons", "30", "--iterations", "40"],
     "match": ["match", "--reference", "reference.onnx"],
+    "fit for a metric": ["fit", "--metric", "f1", "--hidden", "0"],
+    "fit of a slice": ["fit", "--slice", "even=1", "--hidden", "0"],
+    "fit, certified": ["fit", *WEAK, "--certify", "0.1", "--hidden", "0"],
 }
 
 
@@ -44,6 +48,8 @@ def folder(cnn, tmp_path, monkeypatch):
     x, y = more_samples(model, 60, seed=5)
     np.savez("must.npz", x=x[:4], y=(y[:4] + 1) % 4)
     np.savez("lock.npz", x=x[4:], y=y[4:])
+    with np.load(data) as held:
+        np.savez("even.npz", **held, even=np.arange(len(held["y"])) % 2)
     return tmp_path
 
 
@@ -64,19 +70,38 @@ def mapped(monkeypatch):
 def nothing_fits(monkeypatch):
     """From now on no values and no logits fit into the memory."""
     monkeypatch.setattr(gather, "most_neurons", lambda samples, engine: 0)
-    monkeypatch.setattr(gather, "logits_fit", lambda samples, classes, engine: False)
+    monkeypatch.setattr(logits, "_OF_LOGITS", 10**12)
 
 
 @pytest.mark.parametrize("job", JOBS)
 def test_the_same_file_wherever_tables_lie(job, folder, mapped, monkeypatch):
     name, *rest = JOBS[job]
-    plain = ["-d", "data.npz", "--batch", "20", "--threads", "1", "--device", "cpu", "-q", *rest]
+    data = "even.npz" if "--slice" in rest else "data.npz"
+    plain = ["-d", data, "--batch", "20", "--threads", "1", "--device", "cpu", "-q", *rest]
     assert main([name, "model.onnx", *plain, "-o", "small.onnx"]) == 0
     assert not mapped
     nothing_fits(monkeypatch)
     assert main([name, "model.onnx", *plain, "-o", "large.onnx"]) == 0
     assert mapped
     assert (folder / "large.onnx").read_bytes() == (folder / "small.onnx").read_bytes()
+
+
+def test_readings_are_alike_wherever_logits_lie(cnn, mapped, tmp_path, monkeypatch):
+    monkeypatch.setattr(large_arrays, "ROWS", 50)
+    asked = {"data": DataSettings((str(cnn[1]),)), "engine": EngineSettings(threads=1, batch=20)}
+    carry_out(commands.join, *cnn, tmp_path / "new.onnx", settings=JoinSettings(count=(1, 3)))
+
+    def readings():
+        one = commands.evaluate(model=str(cnn[0]), metrics=("f1",), **asked)
+        two = commands.verify(tweaked=str(tmp_path / "new.onnx"), **asked)
+        assert all(check.passed for check in two.checks)
+        return [repr(replace(each, seconds={})) for each in (one, two)]
+
+    small = readings()
+    assert not mapped
+    nothing_fits(monkeypatch)
+    assert readings() == small
+    assert len(mapped) > 3
 
 
 def test_methods_are_compared_alike_wherever_tables_lie(cnn, mapped, monkeypatch):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from onnxtweak.stages.accuracy_check import _check_similar, _Counts
+from onnxtweak.stages.on_samples.accuracy_check import _check_similar, _Counts
 
 
 def test_decisions_on_one_sample_go_wrong_together():

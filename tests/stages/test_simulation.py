@@ -5,7 +5,7 @@ import pytest
 
 from onnxtweak.engine.subject import Subject
 from onnxtweak.head import Readout
-from onnxtweak.stages.checks import check_simulation
+from onnxtweak.stages.on_samples.simulation_check import check_simulation
 
 LABELS = np.array([0, 1, 2, 0])
 

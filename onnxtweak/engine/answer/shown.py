@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 
 from onnxtweak.data.splits import View
+from onnxtweak.engine.machine.large_arrays import by_rows, let_go, taken
 from onnxtweak.engine.passes import Engine, plan_of
 from onnxtweak.engine.position_batches import position_batches, shard_ends
 from onnxtweak.engine.session import Session, session_of
 from onnxtweak.engine.shared.kept_shards import kept_by_shards
+from onnxtweak.engine.shared.logits import new_logits
 from onnxtweak.engine.subject import Subject, filled
 from onnxtweak.head import ONE_LABEL, ROUNDING, Head, by_sample
 from onnxtweak.settings import EngineSettings
@@ -40,13 +42,14 @@ class ShownClasses:
 
     def some(self, chosen: np.ndarray) -> ShownClasses:
         """What is shown of some samples, in the given order."""
-        Z, classes = self.Z[chosen], self.classes[chosen]
+        Z, classes = taken(self.Z, chosen), self.classes[chosen]
         return ShownClasses(Z, classes, self.contradicted[chosen], self.numbers[chosen], self.head)
 
     @property
     def undecided(self) -> np.ndarray:
         """Samples whose output cannot tell the highest scores apart, (N,) bool."""
-        unlike = (self.head.predict(self.Z) != self.classes) & (self.head.margin(self.Z) > _CLEAR)
+        predicted, margin = by_rows(self.head.predict, self.Z), by_rows(self.head.margin, self.Z)
+        unlike = (predicted != self.classes) & (margin > _CLEAR)
         found: np.ndarray = unlike.reshape(len(unlike), -1).any(axis=1) & ~self.contradicted
         return found
 
@@ -56,17 +59,17 @@ def shown_pass(subject: Subject, view: View, engine: Engine, what: str) -> Shown
 
     what : the pass's name in the progress and in the statistics.
     """
-    wide = np.float64 if subject.dtype == "float64" else np.float32
     count, C = len(view.rows), subject.classes
     classes = np.empty((count, C) if subject.head.several else count, np.int64)
     rest = subject.readout is not None and subject.readout.rest
     numbers = np.empty(count, np.int64) if rest else classes
-    Z = np.empty((count, C), wide)
+    Z = new_logits(subject, count, engine)
     shown = ShownClasses(Z, classes, np.empty(count, bool), numbers, subject.head)
     at = 0
     for part in kept_by_shards(_shards, subject, view, engine, what, "shown"):
         span = slice(at, at + len(part[0]))
         shown.Z[span], shown.classes[span], shown.contradicted[span], *own = part
+        let_go(Z[span])
         if rest:
             (numbers[span],) = own
         at = span.stop

@@ -7,6 +7,7 @@ from statistics import NormalDist
 
 import numpy as np
 
+from onnxtweak.engine.machine.large_arrays import by_rows
 from onnxtweak.goal import ResolvedGoal
 from onnxtweak.method.fit.candidate import FitCandidate, weakened
 from onnxtweak.method.fit.fit import STRENGTHS
@@ -35,7 +36,7 @@ class MetricJudge(GoalJudge):
         self.metric: Metric = goal.metric
 
     def need(self, table: Table) -> np.ndarray:
-        right = self.goal.head.right(table.Z, table.labels)
+        right = by_rows(self.goal.head.right, table.Z, table.labels)
         return self.metric.need(table.labels, right, table.Z.shape[1])
 
     def told_something(self, plain: Sequence[FitCandidate], shifts: FitCandidate) -> bool:
@@ -47,7 +48,7 @@ class MetricJudge(GoalJudge):
         tried = []
         for strength in STRENGTHS:
             weaker = weakened(candidate, strength, self.table)
-            tried.append(self._tuned(weaker.held_out[self.judged], weaker))
+            tried.append(self._tuned(self._judged(weaker), weaker))
             if tried[-1].choice.holds:
                 return tried[-1]
         return tried[0]
@@ -59,7 +60,7 @@ class MetricJudge(GoalJudge):
         what = f"biases of {in_full(self.goal)}, margin {self.margin}"
         each = logits, self.base, self.labels, self.fold, self.groups
         found = TunedBias.of_arrays(kept_of(self.known, what, each, lambda: self._new(logits).arrays))
-        right = self.goal.head.right(found.held_out, self.labels)
+        right = by_rows(self.goal.head.right, found.held_out, self.labels)
         was, now = float(self.was.mean()), float(right.mean())
         trials = Trial(1, 0.0, 0.0, was), Trial(1, 1.0, (was - now) * 100, now)
         choice = BiasChoice(found.bias, right, found.holds, trials)

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from onnxtweak.engine.machine.large_arrays import by_rows, chosen_rows
 from onnxtweak.errors import DataError
 from onnxtweak.goal import ResolvedGoal
 from onnxtweak.method.fit.candidate import FitCandidate
@@ -47,12 +48,12 @@ class SliceJudge(GoalJudge):
         return STRENGTHS
 
     def need(self, table: Table) -> np.ndarray:
-        return self.slice.need(_codes(table), self.goal.head.right(table.Z, table.labels))
+        right = by_rows(self.goal.head.right, table.Z, table.labels)
+        return self.slice.need(_codes(table), right)
 
     def judged_at_best(self, candidate: FitCandidate) -> Judged:
         weaker, choice = self.within_limits(candidate)
-        held_out = weaker.held_out[self.judged]
-        Z = held_out + choice.bias.astype(held_out.dtype)
+        Z = by_rows(lambda Z: Z + choice.bias.astype(Z.dtype), self._judged(weaker))
         return Judged(weaker, choice, self.rating(Z), Z)
 
     def rating(self, logits: np.ndarray) -> float:
@@ -60,9 +61,14 @@ class SliceJudge(GoalJudge):
 
         Half by labels and half by calibrated probabilities: of few samples one more or less says little.
         """
-        p = softmax((logits / fit_temperature(logits, self.labels)).astype(np.float64))
-        own = p[np.arange(len(self.labels)), self.labels]
-        right = self.goal.head.right(logits, self.labels)
+        temperature = fit_temperature(logits, self.labels)
+
+        def of_label(Z: np.ndarray, labels: np.ndarray) -> np.ndarray:
+            p: np.ndarray = softmax((Z / temperature).astype(np.float64))
+            return p[np.arange(len(labels)), labels]
+
+        own = by_rows(of_label, logits, self.labels)
+        right = by_rows(self.goal.head.right, logits, self.labels)
         return self.slice.rating(self.codes, (own + right) / 2)
 
     def keeps(self, choice: BiasChoice) -> bool:
@@ -86,16 +92,18 @@ class SliceJudge(GoalJudge):
         for weight in (1.0, *WEIGHTS):
             counted = np.rint(weight**need).astype(np.int64)
             bias = overall_bias(self.base, self.labels, self.goal, counted, self.known)
-            shifts = np.zeros_like(self.base)
-            for k in np.unique(self.fold):
+            numbers, fold = np.unique(self.fold, return_inverse=True)
+            shifts = np.zeros((len(numbers), len(bias)), self.base.dtype)
+            for place, k in enumerate(numbers):
                 rest = self.fold != k
-                own = self.base[rest], self.labels[rest], self.goal, counted[rest]
-                shifts[~rest] = overall_bias(*own, self.known)
+                own = chosen_rows(self.base, rest), self.labels[rest], self.goal, counted[rest]
+                shifts[place] = overall_bias(*own, self.known)
             for strength in STRENGTHS:
-                fitted = self.base + (bias * strength).astype(self.base.dtype)
+                each = (bias * strength).astype(self.base.dtype), (shifts * strength).astype(self.base.dtype)
+                fitted = by_rows(lambda Z, shift=each[0]: Z + shift, self.base)
                 if not self._with(best.choice, bias * strength, fitted).holds:
                     continue  # on new samples it would be no better
-                held_out = self.base + (shifts * strength).astype(self.base.dtype)
+                held_out = by_rows(lambda Z, own, shift=each[1]: Z + shift[own], self.base, fold)
                 found = self._with(best.choice, bias * strength, held_out)
                 rating = self.rating(held_out)
                 if found.holds and (rating > best.rating or not best.choice.holds):
@@ -104,7 +112,7 @@ class SliceJudge(GoalJudge):
 
     def _with(self, choice: BiasChoice, bias: np.ndarray, logits: np.ndarray) -> BiasChoice:
         """A choice of other biases (C,), judged by these logits. choice : whose trials are kept."""
-        right = self.goal.head.right(logits, self.labels)
+        right = by_rows(self.goal.head.right, logits, self.labels)
         gained = float(right.mean() - self.was.mean()) + self.goal.max_overall_drop / 100
         holds = gained >= self.margin * self.error(self.was, right) - 1e-12
         holds = holds and self.goal.classes_hold(self.was, right, self.labels, logits.shape[1])

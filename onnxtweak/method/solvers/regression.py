@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from onnxtweak.engine.machine.large_arrays import let_go
 from onnxtweak.method.solvers.design import Design
 
 
@@ -57,6 +58,12 @@ class Moments:
 
 def moments(design: Design, lacking: np.ndarray, rows: np.ndarray | None = None) -> Moments:
     """Of X and of `lacking` (N, C). rows (n,) int64, ascending : samples that count; None: all."""
-    wanted = lacking if rows is None else lacking[rows]
+    every = np.arange(len(lacking)) if rows is None else rows
     each = (design if rows is None else design.of_rows(rows)).blocks()
-    return reduce(add, (Moments.of(X, design.xp.asarray(wanted[part])) for part, X in each))
+
+    def wanted(part: slice) -> Any:
+        own = lacking[every[part]]
+        let_go(lacking)
+        return design.xp.asarray(own)
+
+    return reduce(add, (Moments.of(X, wanted(part)) for part, X in each))

@@ -8,9 +8,11 @@ gives the largest scale whose expected harm on new samples of the same kind is a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
+from onnxtweak.engine.machine.large_arrays import by_rows
 from onnxtweak.errors import UsageError
 from onnxtweak.head import ONE_LABEL, Head
 
@@ -63,7 +65,7 @@ def certify(
         )
     alone = np.arange(len(labels)) if groups is None else groups
     _, member, sizes = np.unique(alone, return_inverse=True, return_counts=True)
-    breaking = breaking_scale(base, tweaked, labels, head)
+    breaking = by_rows(partial(breaking_scale, head=head), base, tweaked, labels)
     order = np.argsort(breaking, kind="stable")
     allowed = level * (len(sizes) + 1) - 1 + _ROUNDING
     if allowed < 0:

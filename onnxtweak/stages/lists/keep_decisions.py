@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from onnxtweak.data.splits import View
+from onnxtweak.engine.machine.large_arrays import by_rows
 from onnxtweak.goal import ResolvedGoal, every_class
 from onnxtweak.method.fit.learning import Learning
 from onnxtweak.method.table import Table
@@ -89,7 +90,7 @@ def _with_unnamed(kept: LearntFrom, named: np.ndarray, tables: tuple[Table, Tabl
 
     def stay(table: Table) -> tuple[np.ndarray, np.ndarray]:
         """Which decisions (N,) bool stay; and all of them (N,) int64."""
-        shown = job.head.predict(table.Z)
+        shown = by_rows(job.head.predict, table.Z)
         wanted = False if every_class else goal.wanted(table.labels)
         return ~(np.isin(shown, named) | wanted), shown
 

@@ -15,12 +15,12 @@ from onnxtweak.patch import Tweak, bias_patch
 from onnxtweak.quantities import number_of
 from onnxtweak.results import Measurement
 from onnxtweak.sample_counts import LabelCounts
-from onnxtweak.stages.accuracy_check import recorded_targets
 from onnxtweak.stages.boxes.measure import STRICT, SURE, FoundObjects, over_classes, weights_of
 from onnxtweak.stages.checks import as_subject
 from onnxtweak.stages.judge_promises import Shown, answer_of, depend_on_groups, judge_promises
 from onnxtweak.stages.objects.anchors import measured_names
 from onnxtweak.stages.objects.pictures import ChangedObjects
+from onnxtweak.stages.on_samples.accuracy_check import recorded_targets
 from onnxtweak.stages.open_job import Job
 from onnxtweak.stages.proposal import Outcome, Proposal, splice_in
 from onnxtweak.types import BoxMetrics, Check, MetricChange, MetricReading, Neurons

@@ -9,6 +9,7 @@ import numpy as np
 
 from onnxtweak.data.splits import Splits, View
 from onnxtweak.engine.answer.shown import ShownClasses
+from onnxtweak.engine.machine.large_arrays import end_to_end
 from onnxtweak.errors import DataError
 from onnxtweak.method.chance import standing
 from onnxtweak.other_answers import MatchOutcome
@@ -35,7 +36,7 @@ class Matching:
     @property
     def learnt(self) -> np.ndarray:
         """Logits (N, C) of the reference on fit and validation samples, one behind the other."""
-        return np.concatenate([self.shown[role].Z for role in ("fit", "validation")])
+        return end_to_end([self.shown[role].Z for role in ("fit", "validation")])
 
     def outcome(self, split: str, answers: Mapping[str, np.ndarray]) -> MatchOutcome:
         """What became of the decisions on a split. answers : classes (N,) of "base", "tweaked" and "bias"."""
@@ -61,7 +62,10 @@ def match_samples(job: Job, path: str) -> Matching:
     kept: dict[str, np.ndarray]
     kept = {role: np.all(each.classes.reshape(len(each.Z), -1) >= 0, axis=1) for role, each in shown.items()}
     splits = _decided(job.splits, shown, kept)
-    shown = {role: each.some(kept[role]) for role, each in shown.items()}
+    shown = {
+        role: each if kept[role].all() else each.some(np.flatnonzero(kept[role]))
+        for role, each in shown.items()
+    }
     undecided = sum(int((~each).sum()) for each in kept.values())
     notes = [f"the labels are what the reference {path} decides; none are needed"]
     if undecided:

@@ -16,10 +16,12 @@ from typing import Any
 import numpy as np
 
 from onnxtweak.data.splits import View
+from onnxtweak.engine.machine.large_arrays import by_rows
 from onnxtweak.engine.subject import Subject
 from onnxtweak.goal import ResolvedGoal
 from onnxtweak.method.metrics import fixed_and_broken
 from onnxtweak.model.file.tweak_metadata import TweakInside
+from onnxtweak.stages.on_samples.simulation_check import ties
 from onnxtweak.types import Check, Unchecked
 
 _STANDARD_ERRORS = 3
@@ -81,7 +83,7 @@ def recorded_result(
     base, tweaked (N, C) : their logits without and with the tweak, from tables.
     """
     head, labels = goal.head, validation.labels
-    before, after = (head.decisions(head.predict(Z), labels) for Z in (base, tweaked))
+    before, after = (head.decisions(by_rows(head.predict, Z), labels) for Z in (base, tweaked))
     targets = {}
     for number in goal.targets.tolist():
         own = before.number == number
@@ -123,7 +125,7 @@ def check_accuracy(
         kinds = "several labels at once", "one class for each sample"
         then, now = kinds if several else reversed(kinds)
         return Unchecked(_NAME, f"the tweak was learnt from samples with {then}, and these have {now}")
-    before, after = (head.decisions(head.predict(Z), view.labels) for Z in logits)
+    before, after = (head.decisions(by_rows(head.predict, Z), view.labels) for Z in logits)
     of = None
     if head.several or view.dataset.sizes:
         of = view.rows[before.of] // view.dataset.positions
@@ -137,7 +139,7 @@ def check_accuracy(
     if own.any() and not own.all():
         found["targets"] = (counted(own), record.pooled, 0.0)
     if record.data_sha256 == view.digest:
-        return _check_same(found, (head.ties(logits[0], dtype), head.ties(logits[1], dtype)))
+        return _check_same(found, (ties(head, logits[0], dtype), ties(head, logits[1], dtype)))
     return _check_similar(found, "decisions on labels" if head.several else file.rows)
 
 
