@@ -8,7 +8,7 @@ NumPy or CuPy; random numbers always come from NumPy, so that both see the same 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from types import ModuleType
@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from onnxtweak.engine.machine.large_arrays import is_mapped, let_go
 from onnxtweak.engine.machine.single_thread import single_thread
 from onnxtweak.engine.workers.learning_device import on_host
 from onnxtweak.goal import ResolvedGoal
 from onnxtweak.head import ONE_LABEL, Head, classes_there
 from onnxtweak.method.cross_entropy import ONE_OF_MANY, OneOfMany, loss_of
+from onnxtweak.method.minibatches import made_of_rows, minibatches
 from onnxtweak.method.softmax import sigmoid
 from onnxtweak.method.solvers.standard import mean_and_scale, standardised
 from onnxtweak.method.table import Table
@@ -38,8 +38,6 @@ _FIRST, _SECOND, _TINY = 0.9, 0.999, 1e-8
 _LEAST_DEVIATION = 0.1
 # Validation samples that go through the MLP at a time.
 _CHUNK = 4096
-# Rows of a table in a file that are read before the memory around them is freed.
-_HELD = 1024
 
 
 @dataclass(frozen=True)
@@ -93,8 +91,8 @@ def train(
     present, entropy = classes_there(fit.labels), loss_of(head)
     mean, inverse = mean_and_inverse(fit.T)
     rng = np.random.default_rng(seed)
-    T = _made_of_rows(xp, fit.T, partial(standardised, mean=mean, inverse=inverse))
-    Z = _made_of_rows(xp, fit.Z, lambda Z: _float(Z[:, present]))
+    T = made_of_rows(xp, fit.T, partial(standardised, mean=mean, inverse=inverse))
+    Z = made_of_rows(xp, fit.Z, lambda Z: _float(Z[:, present]))
     truth = xp.asarray(entropy.truth(_learnt(fit, head), present))
     weight = _counts(xp, fit)
     judge = _Judge(xp, head, validation, mean, inverse, present)
@@ -107,11 +105,11 @@ def train(
     checkpoints = [judge.check(0, parameters)]
     best, best_parameters = checkpoints[0], [p.copy() for p in parameters]
     progress.start("train", settings.iterations, "iterations")
-    batches = _batches(xp, rng, len(T), batch, settings.iterations)
+    batches = minibatches(xp, (T, Z), rng, batch, settings.iterations)
     with single_thread():  # the products of a minibatch are small
-        for iteration, rows in enumerate(batches, start=1):
+        for iteration, (rows, inputs, offsets) in enumerate(batches, start=1):
             counts = None if weight is None else weight[rows]
-            adam.step(gradients(xp, parameters, T[rows], Z[rows], truth[rows], entropy, counts))
+            adam.step(gradients(xp, parameters, inputs, offsets, truth[rows], entropy, counts))
             if iteration % every and iteration != settings.iterations:
                 continue
             checkpoints.append(judge.check(iteration, parameters))
@@ -237,20 +235,6 @@ def first_weights(rng: np.random.Generator, inputs: int, hidden: int, classes: i
     return [w1, *(np.zeros(shape, np.float32) for shape in shapes)]
 
 
-def _batches(
-    xp: ModuleType, rng: np.random.Generator, samples: int, batch: int, iterations: int
-) -> Iterator[Any]:
-    """Rows of each minibatch: shuffled anew for every epoch, the incomplete last one left out."""
-    done = 0
-    while done < iterations:
-        order = xp.asarray(rng.permutation(samples))
-        for start in range(0, samples - batch + 1, batch):
-            yield order[start : start + batch]
-            done += 1
-            if done == iterations:
-                return
-
-
 def mean_and_inverse(T: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean (K,) and 1/deviation (K,) of the columns, float64; 0 for a constant column."""
     mean, scale = mean_and_scale(T)
@@ -258,29 +242,6 @@ def mean_and_inverse(T: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if varies.any():
         scale = np.maximum(scale, _LEAST_DEVIATION * np.median(scale[varies]))
     return mean, 1.0 / scale
-
-
-def _made_of_rows(xp: ModuleType, array: np.ndarray, make: Callable[[np.ndarray], np.ndarray]) -> Any:
-    """What is made of an array (N, ...), whose rows may be asked for: in `xp`, unless it lies in a file."""
-    return _RowsOnDemand(xp, array, make) if is_mapped(array) else xp.asarray(make(array))
-
-
-class _RowsOnDemand:
-    """What is made of the rows of an array in a file, when they are asked for."""
-
-    def __init__(self, xp: ModuleType, array: np.ndarray, make: Callable[[np.ndarray], np.ndarray]) -> None:
-        self.xp, self.array, self.make, self.held = xp, array, make, 0
-
-    def __len__(self) -> int:
-        return len(self.array)
-
-    def __getitem__(self, rows: Any) -> Any:
-        found = self.xp.asarray(self.make(self.array[rows.get() if hasattr(rows, "get") else rows]))
-        self.held += len(found)
-        if self.held >= _HELD:
-            let_go(self.array)
-            self.held = 0
-        return found
 
 
 def _learnt(table: Table, head: Head) -> np.ndarray:
@@ -313,8 +274,8 @@ class _Judge:
         present: np.ndarray,
     ) -> None:
         self.xp, self.head, self.present, self.entropy = xp, head, xp.asarray(present), loss_of(head)
-        self.T = _made_of_rows(xp, validation.T, partial(standardised, mean=mean, inverse=inverse))
-        self.Z, self.labels = _made_of_rows(xp, validation.Z, _float), xp.asarray(validation.labels)
+        self.T = made_of_rows(xp, validation.T, partial(standardised, mean=mean, inverse=inverse))
+        self.Z, self.labels = made_of_rows(xp, validation.Z, _float), xp.asarray(validation.labels)
         self.truth, self.weight = xp.asarray(_learnt(validation, head)), _counts(xp, validation)
 
     def check(self, iteration: int, parameters: Sequence[Any]) -> TrainingCheck:
