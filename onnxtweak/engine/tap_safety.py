@@ -19,6 +19,7 @@ from onnxtweak.engine.session import session_of
 from onnxtweak.engine.subject import Subject
 from onnxtweak.errors import ModelError
 from onnxtweak.model.edit.splice import splice
+from onnxtweak.model.inspect.graph_checks import quantises
 from onnxtweak.patch import Linear, Tweak
 from onnxtweak.settings import EngineSettings
 from onnxtweak.types import Neurons, Progress, Tap, silent
@@ -91,6 +92,22 @@ def safe_taps(
             hint="choose tensors after an activation or a quantisation with --taps; see `onnxtweak inspect`",
         )
     return SafeTaps(safe, tuple(tap for tap in taps if tap not in kept))
+
+
+def require_neutral(subject: Subject, feeds: Mapping[str, np.ndarray], settings: EngineSettings) -> None:
+    """Raise ModelError where even a tweak that reads nothing and adds zeros changes the logits on the CPU.
+
+    feeds : some samples by input name. A quantised base may change by a step, which its check allows.
+    """
+    unchanged, device = _logits(subject, (), feeds, settings)
+    if device != "cpu" or quantises(subject.model.graph):
+        return
+    if not _TapTrial(subject, feeds, settings, unchanged).passes(()):
+        raise ModelError(
+            "the runtime computes these scores in another way once anything is added to them",
+            where=subject.logits,
+            hint="name the scores before them with --logits; see `onnxtweak inspect`",
+        )
 
 
 def readable_operators(

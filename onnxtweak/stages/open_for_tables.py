@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from onnxtweak.engine.opened import open_model
-from onnxtweak.engine.subject import front_of, hidden
+from onnxtweak.engine.subject import few_samples, front_of, hidden
+from onnxtweak.engine.tap_safety import neutral_samples, require_neutral
 from onnxtweak.errors import ModelError
 from onnxtweak.model.file.model_file import ModelSource
 from onnxtweak.model.file.tweak_metadata import tweaks_inside
@@ -25,7 +26,8 @@ def open_for_tables(
     """`prepare`, where no selector means the activations and, if there is one, the penultimate tensor.
 
     Where there are scores at positions it also means the front, if there is one. A model that has none of
-    them, or none that can be read, has no taps then, and a note says so: its biases can still be set.
+    them, or none that can be read, has no taps then, and a note says so: its biases can still be set. Raises
+    ModelError where not even these can, because the runtime would compute the base otherwise.
     """
     if taps.taps:
         return prepare(model, data, settings, taps, progress)
@@ -51,4 +53,6 @@ def open_for_tables(
             if "--taps" not in error.where:
                 raise
     job = prepare(model, data, settings, taps, progress, watch=False)
+    feeds = few_samples(job.opened, job.splits.fit, neutral_samples(job.subject))
+    require_neutral(job.subject, feeds, job.engine.settings)
     return replace(job, splits=replace(job.splits, notes=(*job.splits.notes, note)))

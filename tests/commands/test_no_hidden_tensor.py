@@ -11,8 +11,11 @@ from onnx import TensorProto
 
 from onnxtweak import commands
 from onnxtweak.cli.main import main
+from onnxtweak.engine.tap_safety import require_neutral
 from onnxtweak.errors import ModelError
-from onnxtweak.settings import OutputSettings, TapSettings, TargetSettings
+from onnxtweak.settings import DataSettings, EngineSettings, OutputSettings, TapSettings, TargetSettings
+from onnxtweak.stages.open_job import open_whole
+from onnxtweak.types import silent
 from tests.support.nets import NetBuilder, add_tail
 from tests.support.tweaks import run
 from tests.support.weak_class import carry_out
@@ -207,3 +210,26 @@ def test_fit_sets_biases_where_no_hidden_tensor_can_be_read(tmp_path, monkeypatc
     before, after = (run(onnx.load(path), {"x": x})[0].argmax(axis=1) == y for path in (model, out))
     assert not before[y == 1].any() and after[y == 1].mean() > 0.9
     assert after.mean() > before.mean()
+
+
+@pytest.mark.parametrize("percent", [False, True])
+def test_scores_that_change_once_anything_is_added_are_refused_at_the_start(percent, tmp_path):
+    """The runtime takes a constant factor into the sum by which a patch keeps probabilities what they are."""
+    net, rng = NetBuilder(), np.random.default_rng(0)
+    net.op("Gemm", "x", net.const(rng.normal(0, 2, (INPUTS, 5))), net.const(np.zeros(5)), name="logits")
+    other = net.op("Mul", "logits", net.const(rng.uniform(0.5, 2, 5)))
+    mean = net.op("Mean", net.op("Softmax", "logits", axis=1), net.op("Softmax", other, axis=1))
+    net.op("Identity", net.op("Mul", mean, net.const(np.array([100.0]))) if percent else mean, name="out")
+    ports = {"x": (TensorProto.FLOAT, ("N", INPUTS))}, {"out": (TensorProto.FLOAT, ("N", 5))}
+    (tmp_path / "model.onnx").write_bytes(net.model(*ports).SerializeToString())
+    x = rng.normal(0, 1, (400, INPUTS)).astype(np.float32)
+    np.savez(tmp_path / "data.npz", x=x, y=rng.integers(0, 5, 400))
+    data = DataSettings((str(tmp_path / "data.npz"),), anyway=True)
+    asked = str(tmp_path / "model.onnx"), data, EngineSettings(threads=1), TapSettings(())
+    job, feeds = open_whole(*asked, silent, watch=False), {"x": x[:256]}
+    if percent:
+        with pytest.raises(ModelError, match="once anything is added") as refused:
+            require_neutral(job.subject, feeds, job.engine.settings)
+        assert "--logits" in refused.value.hint
+    else:
+        require_neutral(job.subject, feeds, job.engine.settings)
