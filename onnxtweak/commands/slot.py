@@ -40,7 +40,7 @@ from onnxtweak.stages.head_check import require_no_boxes
 from onnxtweak.stages.open_job import file_ref, model_ref
 from onnxtweak.stages.open_tweak import open_subject
 from onnxtweak.stages.preprocess_record import shared_by
-from onnxtweak.types import Check, FileRef, Progress, Tap, silent
+from onnxtweak.types import PLACE, Check, FileRef, Progress, Tap, silent
 
 
 def slot(
@@ -113,7 +113,7 @@ def _slotted(subject: Subject, tweaks: Sequence[Tweak]) -> bytes:
     for tweak in tweaks:
         if tweak.logits != tweaks[0].logits:
             raise UsageError("the tweaks change different logits", hint="make a model with a slot for each")
-        taps |= dict.fromkeys(tweak.neurons.taps)
+        taps |= dict.fromkeys(tap for tap in tweak.neurons.taps if tap.pool != PLACE)
     biases = [tweak.patch.output_bias for tweak in tweaks if tweak.patch.as_linear(tweak.classes) is not None]
     bias = any(bias is not None and np.any(bias) for bias in biases)
     if not taps and not bias:

@@ -10,8 +10,9 @@ from onnx import TensorProto
 
 import onnxtweak
 from onnxtweak import commands
+from onnxtweak.errors import ModelError
 from onnxtweak.model.file.tweak_metadata import tweaks_inside
-from onnxtweak.settings import DataSettings
+from onnxtweak.settings import DataSettings, OutputSettings
 from tests.support.nets import NetBuilder
 
 QUICK = {"backend": "numpy", "device": "cpu", "hidden": 0}
@@ -87,6 +88,8 @@ def test_places_that_differ_get_weights_of_their_own(tmp_path, kind):
     assert again.read_bytes() == new.read_bytes()
     verified = commands.verify(tweaked=str(new), base=str(model), data=DataSettings((str(data),)))
     assert all(check.passed for check in verified.checks) and not verified.unchecked
+    with pytest.raises(ModelError, match="weights of each place do not fit into a slot"):
+        commands.slot(model=str(model), tweaks=[str(tweak)], output=OutputSettings(str(tmp_path / "s.onnx")))
     (inside,) = tweaks_inside(onnx.load(new))
     assert inside.patch["type"] == "byplace"
     onnxtweak.revert(new, back)

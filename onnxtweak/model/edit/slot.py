@@ -24,7 +24,7 @@ from onnxtweak.model.edit.splice import insert_piece, prepare_graft
 from onnxtweak.model.file.model_file import ModelFile
 from onnxtweak.model.file.tweak_metadata import tweaks_inside
 from onnxtweak.model.logits_format import LogitsFormat
-from onnxtweak.patch import Tweak
+from onnxtweak.patch import ByPlace, Tweak
 from onnxtweak.temporary_files import temporary_folder
 from onnxtweak.types import Tap
 
@@ -131,10 +131,13 @@ def fill(slot: Slot, tweak: Tweak, scale: float = 1.0) -> dict[str, np.ndarray]:
     patch, classes = on_columns(tweak.patch.scaled(scale), tweak.classes, slot.logits_format)
     linear = patch.as_linear(classes)
     if linear is None:
+        own = isinstance(patch, ByPlace)
         raise ModelError(
-            "a hidden layer does not fit into a slot, which takes synapses, linear weights and biases only",
+            f"{'weights of each place do' if own else 'a hidden layer does'} not fit into a slot, which "
+            "takes synapses, linear weights and biases only",
             where=tweak.kind,
-            hint="omit --slot; of `fit`, --hidden 0 makes a patch without one",
+            hint="omit --slot; of `fit`, --hidden 0 makes a patch without one"
+            + (", and --taps activations one that all places share" if own else ""),
         )
     if bias is not None and np.any(bias) and not slot.bias:
         raise ModelError(
