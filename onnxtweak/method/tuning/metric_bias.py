@@ -75,8 +75,8 @@ def metric_bias(
     turns, settled = _TURNS if Z.size <= _MANY else _FEW_TURNS, 0
     for j in islice(cycle(movable), turns * len(movable)):
         value, rival = leaders.without(j)
-        gap = value - leaders.logits[:, j]
-        order = np.argsort(gap, kind="stable")
+        gap = value - leaders.columns[j]
+        order = np.argsort(gap)  # no step parts samples that turn at once, so that any order of them will do
         step = _best_step(gap[order], _mixed(metric, share, labels[order], rival[order], j, classes))
         if step:
             leaders.raise_class(j, step)
@@ -101,31 +101,34 @@ def _mixed(
 class _Leaders:
     """The two best classes of each sample, while the logits of one class after the other are moved.
 
-    logits (N, C) float64 : as they are now. first, second (N,) int64 : the best class and the next.
+    columns (C, N) float64 : logits as they are now. best, value (2, N) : the best class and the next, and
+    their logits.
     """
 
     def __init__(self, Z: np.ndarray, head: Head) -> None:
-        self.logits, self.head, self.rows = Z.astype(np.float64), head, np.arange(len(Z))
-        self.first, self.second = self._two_best(self.rows)
+        self.columns, self.head = np.array(Z.T, np.float64, order="C"), head
+        self.best, self.value = self._two_best(np.arange(len(Z)))
 
     def without(self, j: int) -> tuple[np.ndarray, np.ndarray]:
         """The best class but j: its logit (N,) and number (N,)."""
-        best = np.where(self.first == j, self.second, self.first)
-        return self.logits[self.rows, best], best
+        own = self.best[0] == j
+        return np.where(own, *self.value[::-1]), np.where(own, *self.best[::-1])
 
     def raise_class(self, j: int, step: float) -> None:
         """Move the logits of class j; only where it leads, or comes to lead, is anything found anew."""
-        self.logits[:, j] += step
-        near = (self.first == j) | (self.second == j)
-        near |= self.logits[:, j] >= self.logits[self.rows, self.second]
+        self.columns[j] += step
+        near = (self.best == j).any(axis=0) | (self.columns[j] >= self.value[1])
         rows = np.flatnonzero(near)
-        self.first[rows], self.second[rows] = self._two_best(rows)
+        self.best[:, rows], self.value[:, rows] = self._two_best(rows)
 
     def _two_best(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        some = self.logits[rows]
-        first = self.head.predict(some)
-        some[np.arange(len(rows)), first] = -np.inf
-        return first, self.head.predict(some)
+        some, at = np.ascontiguousarray(self.columns[:, rows].T), np.arange(len(rows))
+        best, value = np.empty((2, len(rows)), np.int64), np.empty((2, len(rows)))
+        for place in range(2):
+            best[place] = self.head.predict(some)
+            value[place] = some[at, best[place]]
+            some[at, best[place]] = -np.inf
+        return best, value
 
 
 def _best_step(gap: np.ndarray, along: np.ndarray) -> float:
