@@ -17,6 +17,7 @@ from onnxtweak.head import ONE_LABEL, Head, classes_there
 from onnxtweak.metric.kinds import Metric, behind, drawn_accuracies
 from onnxtweak.metric.several import f1_of
 from onnxtweak.quantities import number_of
+from onnxtweak.sample_counts import independent_changes
 from onnxtweak.settings import TargetSettings
 
 # Counts of samples are compared with shares: what rounding may add to a share that stands for a count.
@@ -187,18 +188,25 @@ class ResolvedGoal:
         return np.subtract(before, np.floor(self.max_class_drop / 100 * support + _ROUNDING))
 
     def classes_hold(
-        self, before: np.ndarray, after: np.ndarray, labels: np.ndarray, classes: int, margin: float = 0.0
+        self,
+        before: np.ndarray,
+        after: np.ndarray,
+        labels: np.ndarray,
+        classes: int,
+        margin: float = 0.0,
+        groups: np.ndarray | None = None,
     ) -> bool:
         """Whether no class loses more than it may. before, after (N,) bool : samples that are right.
 
-        margin : standard errors of the change by which each stays clear of that (METHOD 7.1).
+        margin : standard errors of the change by which each stays clear of that (METHOD 7.1). groups (N,)
+        int64 : samples that are not independent; None: all are.
         """
         floor = self.class_floor(before, labels, classes)
         if floor is None:
             return True
         if margin:
             allowed = (self.max_class_drop or 0.0) / 100 * np.bincount(labels, minlength=classes)
-            changed = np.bincount(labels[before != after], minlength=classes)
+            changed = independent_changes(after.astype(np.int8) - before, labels, classes, groups)
             # So few samples cannot tell whether a class loses that little: one of them may be lost.
             floor += np.where((allowed > 0) & (allowed < 1), -1, margin * np.sqrt(changed))
         return bool((np.bincount(labels[after], minlength=classes) >= floor).all())

@@ -43,6 +43,27 @@ class GroupedSamples:
         return max(1.0, float(between / (away**2).sum()))
 
 
+def independent_changes(
+    change: np.ndarray, own: np.ndarray, many: int, groups: np.ndarray | None
+) -> np.ndarray:
+    """As how many samples that changed alone those of each class count, (many,) float64.
+
+    change (N,) : 1 for a sample that is right now, -1 for one that no longer is, else 0. own (N,) int64 : its
+    class. groups (N,) int64 : samples that may change together; None: each alone. The root of what is found
+    is the standard error of how many are right, from the sums of groups (cluster-robust), at least that of
+    samples that change alone.
+    """
+    (changed,) = change.nonzero()
+    classes = own[changed]
+    alone = np.bincount(classes, minlength=many).astype(np.float64)
+    if groups is None or not len(changed):
+        return alone
+    _, place = np.unique(groups[changed], return_inverse=True)
+    pairs, of_pair = np.unique(place * many + classes, return_inverse=True)
+    squares = np.bincount(of_pair, change[changed].astype(np.float64)) ** 2
+    return np.maximum(alone, np.bincount(pairs % many, squares, many))
+
+
 @dataclass(frozen=True, eq=False)
 class SampleCounts:
     """What became of the samples of each class, or of each group, all (C,) int64.

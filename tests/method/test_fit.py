@@ -16,7 +16,7 @@ from onnxtweak.method.fit.learning import Learning
 from onnxtweak.method.fit.linear import TOGETHER, fit_linear, search_families, search_ridges
 from onnxtweak.method.fit.small import fit_small, pursue, shrink
 from onnxtweak.method.folds import Folds, fold_numbers, folds_for
-from onnxtweak.method.softmax import log_loss, log_losses
+from onnxtweak.method.softmax import log_loss, log_losses, softmax
 from onnxtweak.method.solvers.multinomial import multinomial
 from onnxtweak.method.table import Table
 from onnxtweak.method.temperature import losses_cooled
@@ -522,3 +522,28 @@ def test_the_mlp_of_all_samples_is_trained_as_long_as_those_that_were_judged(mon
     assert candidate.patch is not None
     samples, _, last = ended[5]
     assert (samples, last) == (600, int(np.median(judged)))
+
+
+def test_every_mlp_expects_each_class_as_often_as_it_occurs():
+    """Steps on few samples leave the last biases anywhere: judged and written patch would differ by them."""
+    table = tables(600, noise=10)
+    folds = Folds.of(table.labels, 5, seed=0).coarse
+    path = search_ridges(table, np.arange(15), "all", folds)
+    trained = trainings.Trainings.of(table, table.labels, folds, 8, kept=path.kept)
+    trained.best((1.0,), lambda logits: 0.0, silent)
+    list(trained.held_out(1.0, table.Z[folds.held_out(trained.first)], silent))
+    p = softmax(table.patched(None, trained.whole(1.0)).astype(np.float64))
+    assert p.mean(axis=0) == pytest.approx(np.bincount(table.labels) / 600, abs=1e-3)
+
+
+def test_every_label_of_an_mlp_is_expected_as_often_as_it_is_there():
+    rng = np.random.default_rng(0)
+    logits, marks = rng.normal(size=(500, 4)) * 3, (rng.random((500, 4)) < [0.2, 0.7, 0, 1]).astype(float)
+    marks[:100, 1] = -1
+    weight = rng.uniform(0.5, 2, 500)
+    bias = trainings.label_biases(logits, marks, weight)
+    p, known = 1 / (1 + np.exp(-logits - bias)), marks >= 0
+    for c in (0, 1):
+        own = weight * known[:, c]
+        assert (own @ p[:, c]) == pytest.approx(own @ marks[:, c], rel=1e-4)
+    assert bias[2] == bias[3] == 0

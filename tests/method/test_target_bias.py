@@ -11,8 +11,9 @@ from onnxtweak.goal import ResolvedGoal
 from onnxtweak.method.fit.fit import Settling
 from onnxtweak.method.folds import Folds
 from onnxtweak.method.table import Table
-from onnxtweak.method.tuning.spared_classes import Ledger
+from onnxtweak.method.tuning.spared_classes import Ledger, spare
 from onnxtweak.method.tuning.target_bias import error_of_mean, set_target_bias, standard_error
+from onnxtweak.sample_counts import independent_changes
 
 
 def table(samples, seed=0, signal=1.0, weak=0.8, classes=4):
@@ -309,3 +310,51 @@ def test_where_groups_change_together_a_patch_has_to_gain_more():
     assert alone.holds and settling.gains(alone)
     together, settling = judged(tracks)
     assert not settling.gains(together) and not together.holds
+
+
+def test_a_class_whose_samples_change_together_keeps_farther_from_its_limit():
+    base, labels = table(4000, weak=2.0, signal=1.2)
+    patched, _ = table(4000, weak=1.0, signal=1.25)
+    goal = ResolvedGoal(np.array([0]), max_overall_drop=100, max_class_drop=5)
+    groups = np.empty(4000, int)
+    groups[np.argsort(labels, kind="stable")] = np.arange(4000) // 40  # nearly all of one class each
+    # All of a group change as its first does.
+    first = np.zeros(100, int)
+    first[groups[::-1]] = np.arange(4000)[::-1]
+    base, patched = base[first[groups]], patched[first[groups]]
+    alone, together = (set_target_bias(patched, base, labels, goal, groups=g) for g in (None, groups))
+
+    def lost(found):
+        was = base.argmax(axis=1) == labels
+        change = [(found.right[labels == c].mean() - was[labels == c].mean()) * 100 for c in (1, 2, 3)]
+        return -min(change)
+
+    assert lost(together) < lost(alone) - 0.5
+
+
+def test_where_probabilities_are_surely_off_labels_alone_count():
+    """A patch that is surer of what it turns than it is right about it: one temperature cannot tell."""
+    rng = np.random.default_rng(3)
+    base, labels = table(6000, weak=1.5, signal=1.5)
+    easy = np.arange(6000) < 4500  # mostly sure and right, which is what the temperature goes by
+    base[easy] += 12 * np.eye(4, dtype=np.float32)[labels[easy]]
+    wrong = rng.permutation(labels)
+    patched = base + 2 * np.eye(4, dtype=np.float32)[np.where(rng.random(6000) < 0.4, wrong, labels)]
+    patched[easy] = base[easy]
+    goal = ResolvedGoal(np.array([0]), max_overall_drop=100, max_class_drop=5)
+    ledger = Ledger(patched, base, labels, goal.head)
+    bias, holds = spare(ledger, goal, 0.0)
+    was, right = base.argmax(axis=1) == labels, (patched + bias).argmax(axis=1) == labels
+    change = [right[labels == c].mean() - was[labels == c].mean() for c in (1, 2, 3)]
+    assert ledger.by_labels and holds and min(change) >= -0.05 - 1e-9
+    honest = Ledger(base, base, labels, goal.head)
+    spare(honest, goal, 0.0)
+    assert not honest.by_labels
+
+
+def test_changes_of_a_group_count_by_their_sum():
+    change, own = np.array([1, 1, -1, 0, 1, 1, 1]), np.array([0, 0, 0, 0, 1, 1, 1])
+    assert independent_changes(change, own, 3, None).tolist() == [3, 3, 0]
+    groups = np.array([5, 5, 7, 7, 5, 5, 5])
+    assert independent_changes(change, own, 3, groups).tolist() == [5, 9, 0]
+    assert independent_changes(change, own, 3, np.array([5, 7, 5, 7, 1, 2, 3])).tolist() == [3, 3, 0]

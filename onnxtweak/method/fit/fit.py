@@ -24,7 +24,7 @@ from onnxtweak.method.fit.positions.context import search_with_context
 from onnxtweak.method.fit.positions.places import with_own_weights
 from onnxtweak.method.fit.small import Budget, try_small
 from onnxtweak.method.fit.trainings import DECAYS
-from onnxtweak.method.folds import Folds
+from onnxtweak.method.folds import Arrays, Folds, in_full, kept_of
 from onnxtweak.method.table import Table
 from onnxtweak.method.temperature import fit_temperature, losses_cooled
 from onnxtweak.method.tuning.bias_control import overall_bias
@@ -208,15 +208,18 @@ class Settling:
 
     def with_bias(self, logits: np.ndarray) -> BiasChoice:
         """The best biases on top of logits of the judged samples."""
-        found = self._with_margin(logits, self.margin)
-        alone, error = standard_error(self.was, found.right), self.error(self.was, found.right)
-        if error > alone > 0:  # samples of one group change together, so that the margin has to be wider
-            found = self._with_margin(logits, self.margin * min(error / alone, len(self.was)))
-        return replace(found, holds=found.holds and self._kept_hold(found.right))
+        given, only = (logits, self.base, self.labels), self.only_targets
 
-    def _with_margin(self, logits: np.ndarray, margin: float) -> BiasChoice:
-        each, own = (logits, self.base, self.labels), self.only_targets
-        return set_target_bias(*each, self.goal, margin=margin, only_targets=own, kept=self.known)
+        def made() -> Arrays:
+            found = set_target_bias(
+                *given, self.goal, margin=self.margin, only_targets=only, groups=self.groups
+            )
+            return found.arrays
+
+        what = f"biases of {in_full(self.goal)}, margin {self.margin}, only targets: {only}"
+        kept = kept_of(self.known, what, (*given, self.groups), made)
+        found = BiasChoice.of_arrays(kept)
+        return replace(found, holds=found.holds and self._kept_hold(found.right))
 
     def error(self, was: np.ndarray, now: np.ndarray, of: np.ndarray | None = None) -> float:
         """Standard error of a difference between two accuracies; samples of one group count as they are.

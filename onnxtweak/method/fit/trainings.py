@@ -1,7 +1,8 @@
 """How does an MLP do on samples held out? It is trained without each fold, at the weight decay that suits it.
 
 The first fold decides on the decay; some of the samples that are learnt from say when training stops. The
-MLP of all samples stops where most of those did.
+MLP of all samples stops where most of those did. Steps on a few samples at a time leave the last biases
+where these happened to take them, so that at the end they are set exactly (METHOD 7.1).
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from onnxtweak.head import ONE_LABEL, Head
 from onnxtweak.method.augment import Trained, train, training_library
 from onnxtweak.method.fit.linear import AT_ONCE
 from onnxtweak.method.folds import Arrays, Folds, Make, digest_of, one_in
+from onnxtweak.method.softmax import sigmoid
+from onnxtweak.method.solvers.multinomial import multinomial
 from onnxtweak.method.table import Table
 from onnxtweak.patch import Mlp
 from onnxtweak.settings import AugmentSettings
@@ -30,6 +33,8 @@ DECAYS = (10.0, 3.0, 1.0, 0.1)
 _ASKED = 2
 # One sample in this many decides when training stops.
 _STOP = 8
+# How much of the log-loss the last biases may leave, in nats; Newton's steps on those of several labels.
+_LEFT, _STEPS = 1e-7, 30
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,4 +143,42 @@ class Trainings:
         # Of all samples, the end of training is known: those that would tell it are learnt from, too.
         learnt = self.inputs if len(rows) == len(self.kinds) else self.inputs.rows(rows[~stop])
         stopping = self.inputs.rows(rows[stop])
-        return train(learnt, stopping, settings, head=self.head, seed=self.folds.seed, xp=self.xp)
+        found = train(learnt, stopping, settings, head=self.head, seed=self.folds.seed, xp=self.xp)
+        return replace(found, patch=found.patch.with_bias(self._last_biases(found.patch, rows)))
+
+    def _last_biases(self, patch: Mlp, rows: np.ndarray) -> np.ndarray:
+        """What the biases (C,) of a trained MLP lack: with it each class is expected as often as it occurs.
+
+        rows (n,) int64 : those that it was trained on, among them those that stopped it.
+        """
+        logits = self.inputs.patched(None, patch, rows)
+        weight = None if self.inputs.weight is None else self.inputs.weight[rows]
+        if self.head.several:
+            return label_biases(logits, self.inputs.truth[rows], weight)
+        none = np.empty((len(rows), 0), np.float32)
+        labels = self.inputs.labels[rows]
+        found = multinomial(none, logits, labels, ridge=0.0, sample_weight=weight, tolerance=_LEFT).bias
+        lacking: np.ndarray = found - found.mean()
+        return lacking
+
+
+def label_biases(logits: np.ndarray, truth: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
+    """What each of several labels lacks, (C,) float64, to be expected as often as it is there.
+
+    logits (N, C). truth (N, C) : 1 or 0, or a share between them; below 0 where it is not known. weight
+    (N,) : how much a sample counts; None: all alike. A label that is everywhere or nowhere lacks nothing.
+    """
+    counts = (truth >= 0) * (np.ones(len(truth)) if weight is None else weight)[:, None]
+    whole = np.maximum(counts.sum(axis=0), 1e-300)
+    share = (counts * np.maximum(truth, 0)).sum(axis=0) / whole
+    (varied,) = np.nonzero((share > 0) & (share < 1))
+    bias, wanted = np.zeros(logits.shape[1]), np.log(share[varied]) - np.log1p(-share[varied])
+    for _ in range(_STEPS):
+        # The log-odds of the mean rise by no more than a bias does, so that no step goes too far.
+        p = sigmoid(logits[:, varied].astype(np.float64) + bias[varied])
+        expected = np.clip((counts[:, varied] * p).sum(axis=0) / whole[varied], 1e-12, 1 - 1e-12)
+        step = wanted - np.log(expected) + np.log1p(-expected)
+        bias[varied] += step
+        if np.abs(step).max(initial=0.0) < 1e-6:
+            break
+    return bias

@@ -167,7 +167,7 @@ def tune(
         return _at_limit(Z, labels, metric, fold, NormalDist().cdf(margin), groups)
     assert isinstance(metric, ConfusionMetric)
     credit, nothing = _credit(Z, labels), np.zeros(Z.shape[1])
-    limits = _Limits(goal, goal.head.right(base, labels), labels, margin)
+    limits = _Limits(goal, goal.head.right(base, labels), labels, margin, groups)
 
     def judged(bias: np.ndarray, shifts: np.ndarray) -> TunedBias:
         """shifts (N, C) : the biases of each sample, set without it."""
@@ -202,20 +202,24 @@ def tune(
 
 @dataclass(frozen=True, eq=False)
 class _Limits:
-    """The drops that a goal allows. was (N,) bool : what the base has right. margin : standard errors."""
+    """The drops that a goal allows. was (N,) bool : what the base has right. margin : standard errors.
+
+    groups : as of `tune`.
+    """
 
     goal: ResolvedGoal
     was: np.ndarray
     labels: np.ndarray
     margin: float
+    groups: np.ndarray | None
 
     def hold(self, predicted: np.ndarray) -> bool:
         """Whether predictions (N,) keep them."""
         right = predicted == self.labels
         gained = float(right.mean() - self.was.mean()) + self.goal.max_overall_drop / 100
-        enough = gained >= self.margin * standard_error(self.was, right) - 1e-12
-        classes = int(self.labels.max(initial=0)) + 1
-        return enough and self.goal.classes_hold(self.was, right, self.labels, classes, self.margin)
+        enough = gained >= self.margin * standard_error(self.was, right, self.groups) - 1e-12
+        given = self.labels, int(self.labels.max(initial=0)) + 1, self.margin, self.groups
+        return enough and self.goal.classes_hold(self.was, right, *given)
 
 
 def _at_limit(

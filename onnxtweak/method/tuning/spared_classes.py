@@ -5,7 +5,8 @@ it may, raising that class as well, just far enough, costs the targets less than
 
 What a class gets right is counted half by labels and half by calibrated probabilities: labels alone are noisy
 where few samples change, probabilities alone are off where the model is. Of all classes together, and of the
-targets, which take from several, probabilities are off by less: there labels count a quarter.
+targets, which take from several, probabilities are off by less: there labels count a quarter. Where they are
+off for sure, labels alone count, with whole standard errors.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from onnxtweak.engine.machine.large_arrays import blocks, by_rows, entries, let_
 from onnxtweak.goal import ResolvedGoal
 from onnxtweak.head import Head
 from onnxtweak.method.temperature import calibrated
+from onnxtweak.sample_counts import independent_changes
 
 # Rounds in which the classes that lack most are raised; what is not enough by then is not going to be.
 _ROUNDS = 25
@@ -37,6 +39,9 @@ _ROUNDING = 1e-9
 _BY_LABELS = 0.25
 _OVERALL, _OVERALL_SHARE = 0.7, 0.06
 _OF_CLASS = 0.5
+# Probabilities are off where the classes that pay lose more by labels than by them, by so many standard
+# errors of the samples that changed.
+_SURELY = 2.0
 # The samples nearest to turning to a class are looked at first: those that a bias of this share of the
 # temperature turns, then this many times as much.
 _NEAR, _FARTHER = 1 / 16, 16
@@ -50,6 +55,14 @@ def spare(ledger: Ledger, goal: ResolvedGoal, margin: float) -> tuple[np.ndarray
     others can be spared. With true probabilities p no other biases do better: the best decision is the class
     of the largest l p, with one multiplier l for all targets, and one for each class whose limit binds.
     """
+    bias, holds = _best_spared(ledger, goal, margin)
+    if holds and ledger.probabilities_off(bias, goal):
+        ledger.count_labels_alone()
+        return _best_spared(ledger, goal, margin)
+    return bias, holds
+
+
+def _best_spared(ledger: Ledger, goal: ResolvedGoal, margin: float) -> tuple[np.ndarray, bool]:
     best = ledger.raised(np.zeros(ledger.classes), goal, margin)
     if best is None:
         return np.zeros(ledger.classes), False
@@ -84,33 +97,73 @@ class _Raised:
     """Biases (C,) under which every class keeps its limit.
 
     earned (C,) float64 : by each class under them, as `Ledger._surer`. changed : samples right under them or
-    without the patch, but not both.
+    without the patch, but not both, as `independent_changes` counts them.
     """
 
     bias: np.ndarray
     earned: np.ndarray
-    changed: int
+    changed: float
 
 
 class Ledger:
     """How much each class earns under biases, and must: what it gets right."""
 
-    def __init__(self, Z: np.ndarray, base: np.ndarray, labels: np.ndarray, head: Head) -> None:
-        """Z (N, C) : logits under the patch, held out. base (N, C) : without it. labels (N,) int64."""
-        self.Z, self.labels, self.head = Z, labels, head
+    def __init__(
+        self,
+        Z: np.ndarray,
+        base: np.ndarray,
+        labels: np.ndarray,
+        head: Head,
+        groups: np.ndarray | None = None,
+    ) -> None:
+        """Z (N, C) : logits under the patch, held out. base (N, C) : without it. labels (N,) int64.
+
+        groups (N,) int64 : samples that are not independent; None: all are.
+        """
+        self.Z, self.labels, self.head, self.groups = Z, labels, head, groups
         self.columns = transposed(Z)  # a class is looked at alone far more often than a sample
         self.classes, found = Z.shape[1], calibrated(Z, labels)
         self.temperature, self.calibration, self.credit = found.temperature, found.bias, found.p
         for part, block in blocks(self.credit):
             block /= 2
             block[np.arange(len(block)), labels[part]] += 0.5
-        before = by_rows(head.predict, base)
-        self.was_right = before == labels
-        self.before = self._earned(before)
-        self.before_overall = float(self._surer(self.before, self.was_right).sum())
+        self.predicted = by_rows(head.predict, base)
+        self.was_right = self.predicted == labels
         self.support = np.bincount(labels, minlength=self.classes)
         self._reach = np.full(self.classes, _NEAR * self.temperature)
+        self.by_labels = False
+        self._begin()
+
+    def _begin(self) -> None:
+        """Nothing is known yet but what the base earns."""
+        self.before = self._earned(self.predicted)
+        self.before_overall = float(self._surer(self.before, self.was_right).sum())
         self._known: dict[tuple[object, ...], _Raised | None] = {}
+
+    def count_labels_alone(self) -> None:
+        """From now on."""
+        for part, block in blocks(self.credit):
+            block[:] = 0
+            block[np.arange(len(block)), self.labels[part]] = 1
+        self.by_labels = True
+        self._begin()
+
+    def probabilities_off(self, bias: np.ndarray, goal: ResolvedGoal) -> bool:
+        """Whether classes that are no targets surely lose more under biases (C,) than probabilities say."""
+        if self.by_labels:
+            return False
+        predicted = by_rows(lambda Z: self.head.predict_biased(Z, bias), self.Z)
+        (turned,) = (predicted != self.predicted).nonzero()
+        less = np.zeros(len(turned))  # what each earns less by its label than by its probabilities
+        for shown, sign in ((predicted, 1.0), (self.predicted, -1.0)):
+            own, labels = shown[turned], self.labels[turned]
+            right = own == labels
+            p = 2 * entries(self.credit, shown)[turned] - right
+            less += np.where(np.isin(own, goal.targets), 0.0, sign * (p - right))
+        together = np.arange(len(turned)) if self.groups is None else self.groups[turned]
+        _, group = np.unique(together, return_inverse=True)
+        error = np.sqrt(max(float((less**2).sum()), float((np.bincount(group, less) ** 2).sum())))
+        return float(less.sum()) > _SURELY * error
 
     def usual_bias(self, targets: np.ndarray) -> float:
         """The mean bias that calibrates the other classes, as far as they have samples."""
@@ -140,11 +193,13 @@ class Ledger:
         for _ in range(_ROUNDS):
             earned = self._earned(predicted)
             right = predicted == self.labels
-            changed = np.bincount(self.labels[right != self.was_right], minlength=self.classes)
+            change = right.astype(np.int8) - self.was_right
+            changed = independent_changes(change, self.labels, self.classes, self.groups)
             missing = floor + clear * np.sqrt(changed) - earned
             (lacking,) = (missing > _ROUNDING).nonzero()
             if not len(lacking):
-                return _Raised(bias, self._surer(earned, right), int(changed.sum()))
+                (overall,) = independent_changes(change, np.zeros_like(self.labels), 1, self.groups)
+                return _Raised(bias, self._surer(earned, right), float(overall))
             own, lacks = {c: predicted == c for c in lacking.tolist()}, missing.tolist()
             for c, shown in own.items():
                 gap = top - self._column(c, bias)
@@ -194,11 +249,12 @@ class Ledger:
         floor: np.ndarray = self.before - np.where(few, 1.0, allowed)
         if not goal.unnamed_stay:
             floor[self.support == 0] = -np.inf
-        return floor, np.where(few, 0.0, _OF_CLASS * margin)
+        return floor, np.where(few, 0.0, (1.0 if self.by_labels else _OF_CLASS) * margin)
 
-    def _overall_floor(self, changed: int, goal: ResolvedGoal, margin: float) -> float:
+    def _overall_floor(self, changed: float, goal: ResolvedGoal, margin: float) -> float:
         allowed = goal.max_overall_drop / 100 * len(self.labels)
-        clear = margin * (_OVERALL * np.sqrt(changed) + _OVERALL_SHARE * changed)
+        clear = np.sqrt(changed) if self.by_labels else _OVERALL * np.sqrt(changed) + _OVERALL_SHARE * changed
+        clear *= margin
         return self.before_overall - allowed + clear
 
     def _step(self, gap: np.ndarray, c: int, missing: float) -> float | None:

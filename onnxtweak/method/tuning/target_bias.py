@@ -14,7 +14,7 @@ import numpy as np
 
 from onnxtweak.engine.machine.large_arrays import by_rows
 from onnxtweak.goal import ResolvedGoal
-from onnxtweak.method.folds import Arrays, KeptArrays, in_full, kept_of, not_kept
+from onnxtweak.method.folds import Arrays
 from onnxtweak.method.tuning.bias_path import BiasPaths
 from onnxtweak.method.tuning.boosted import BoostTable, boost_table
 from onnxtweak.method.tuning.operating_point import as_array, as_trials, choose, rising
@@ -61,34 +61,26 @@ def set_target_bias(
     *,
     margin: float = 1.0,
     only_targets: bool = False,
-    kept: KeptArrays = not_kept,
+    groups: np.ndarray | None = None,
 ) -> BiasChoice:
     """The biases with the best target accuracy that keep the goal's limits.
 
     Z (N, C) : logits under the patch, each sample's from weights that have not seen it. base (N, C) : without
     the patch. margin : how far the overall accuracy stays above its limit, in standard errors of the
     difference to the base. Where a class would lose more than it may, it gets a bias of its own; with
-    `only_targets` all biases are lowered alike instead, until none does. kept : as of `Folds`.
+    `only_targets` all biases are lowered alike instead, until none does. groups (N,) int64 : samples that are
+    not independent, so that errors rest on their sums; None: all are.
     """
-    what = f"biases of {in_full(goal)}, margin {margin}, only targets: {only_targets}"
-    found = kept_of(
-        kept, what, (Z, base, labels), lambda: _set(Z, base, labels, goal, margin, only_targets).arrays
-    )
-    return BiasChoice.of_arrays(found)
-
-
-def _set(
-    Z: np.ndarray, base: np.ndarray, labels: np.ndarray, goal: ResolvedGoal, margin: float, only_targets: bool
-) -> BiasChoice:
     sparing = goal.max_class_drop is not None and not only_targets
-    ledger = Ledger(Z, base, labels, goal.head) if sparing else None
+    ledger = Ledger(Z, base, labels, goal.head, groups) if sparing else None
+    limit = _Clearance(labels, margin, groups)
     if goal.all_are_targets(labels):
-        return _without_target_bias(Z, base, labels, goal, margin, ledger)
+        return _without_target_bias(Z, base, goal, limit, ledger)
     paths = BiasPaths(boost_table(Z, labels, goal), np.ones((len(labels), len(goal), 1)), (1,))
     found: BiasChoice | None = None
     for drop in rising(goal.max_overall_drop):
         within = replace(goal, max_overall_drop=drop)
-        choice = _set_within(paths, (Z, base), within, margin, ledger)
+        choice = _set_within(paths, (Z, base), within, limit, ledger)
         if found is not None and _behind(choice, found, paths.of_target):
             choice = replace(found, trials=choice.trials)  # who may lose more does not get less
         found = choice
@@ -103,32 +95,44 @@ def _behind(choice: BiasChoice, other: BiasChoice, of_target: np.ndarray) -> boo
     return int(choice.right[of_target].sum()) < int(other.right[of_target].sum())
 
 
+@dataclass(frozen=True, eq=False)
+class _Clearance:
+    """How far accuracies keep clear of their limits: labels, margin, groups as of `set_target_bias`."""
+
+    labels: np.ndarray
+    margin: float
+    groups: np.ndarray | None
+
+    def clear(self, was: np.ndarray, now: np.ndarray) -> float:
+        """By how much overall. was, now (N,) bool : right."""
+        return self.margin * standard_error(was, now, self.groups)
+
+
 def _set_within(
     paths: BiasPaths,
     logits: tuple[np.ndarray, np.ndarray],
     goal: ResolvedGoal,
-    margin: float,
+    limit: _Clearance,
     ledger: Ledger | None,
 ) -> BiasChoice:
     """`set_target_bias` for one allowance. logits : Z and base, (N, C). ledger : None: only targets move."""
-    table, labels = paths.table, paths.table.labels
+    table, labels = paths.table, limit.labels
     unbiased, was = (by_rows(goal.head.right, Z, labels) for Z in logits)
     samples = len(labels)
-    clear = margin * standard_error(was, unbiased)
+    clear = limit.clear(was, unbiased)
     for _ in range(_ROUNDS if ledger is None else 1):  # with one, no more is wanted of it than the curve
-        limit = goal.max_overall_drop / 100 - clear
-        room = (int(unbiased.sum()) - int(was.sum())) / samples + limit
+        room = (int(unbiased.sum()) - int(was.sum())) / samples + goal.max_overall_drop / 100 - clear
         within = replace(goal, max_overall_drop=room * 100, max_class_drop=None)
         found = choose(table, paths.prefix, (1,), None, goal=within, paths=paths)
         right = table.right(found.scale)
-        clear = max(clear, margin * standard_error(was, right))
+        clear = max(clear, limit.clear(was, right))
         holds = float(right.mean() - was.mean()) >= -(goal.max_overall_drop / 100 - clear) - 1e-12
         if holds:
             break
     bias = goal.on_all_classes(found.scale, table.classes)
     floor = goal.class_floor(was, labels, table.classes)
     if ledger is not None:
-        bias, right, holds = _spared(ledger, goal, margin)
+        bias, right, holds = _spared(ledger, goal, limit.margin)
     elif floor is not None:
         lowered, right, spared = sparing_classes(table, found.scale, floor)
         bias, holds = goal.on_all_classes(lowered, table.classes), holds and spared
@@ -138,20 +142,16 @@ def _set_within(
 
 
 def _without_target_bias(
-    Z: np.ndarray,
-    base: np.ndarray,
-    labels: np.ndarray,
-    goal: ResolvedGoal,
-    margin: float,
-    ledger: Ledger | None,
+    Z: np.ndarray, base: np.ndarray, goal: ResolvedGoal, limit: _Clearance, ledger: Ledger | None
 ) -> BiasChoice:
     """Where all classes are targets: no bias, for the overall accuracy is the targets' accuracy."""
+    labels = limit.labels
     was, right = (by_rows(goal.head.right, logits, labels) for logits in (base, Z))
     bias, spared = np.zeros(Z.shape[1]), goal.classes_hold(was, right, labels, Z.shape[1])
     if ledger is not None:
-        bias, right, spared = _spared(ledger, goal, margin)
+        bias, right, spared = _spared(ledger, goal, limit.margin)
     gained = float(right.mean() - was.mean())
-    holds = gained >= margin * standard_error(was, right) - goal.max_overall_drop / 100 - 1e-12
+    holds = gained >= limit.clear(was, right) - goal.max_overall_drop / 100 - 1e-12
     trials = Trial(1, 0.0, 0.0, float(was.mean())), Trial(1, 1.0, -gained * 100, float(right.mean()))
     return BiasChoice(bias, right, holds and spared, trials)
 
