@@ -252,9 +252,6 @@ def _listed(
         if settings.sources(role) and not len(given[role]):
             where = ", ".join(map(str, settings.sources(role)))
             raise DataError("no samples", where=f"{role}: {where}", hint="list at least one sample")
-        if settings.sources(role) and dataset.objects is not None:
-            what = "listed samples have one label each, and these have boxes"
-            raise DataError(what, where=dataset.parts[0].label_where, hint="use -d DATA alone")
     views = {role: View(dataset, counted[role]) for role in LISTED if len(counted[role])}
     return {
         role: with_positions(view, KEPT, settings.seed, labelled=role != "keep")

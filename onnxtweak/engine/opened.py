@@ -159,7 +159,8 @@ def open_model(path: ModelSource, settings: TapSettings) -> Opened:
 def opened_model(model: ModelFile, settings: TapSettings) -> Opened:
     """The same for a model in memory."""
     path = model.path
-    detector = find_detector(model.graph, settings.logits)
+    # Who says which axis counts the classes says that these are no anchors.
+    detector = None if settings.class_axis is not None else find_detector(model.graph, settings.logits)
     if detector is None:
         logits = find_logits(model.graph, settings.logits, settings.class_axis)
     else:

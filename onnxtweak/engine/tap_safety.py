@@ -35,19 +35,23 @@ _NEUTRAL_SAMPLES, _NEUTRAL_SCORES, _FEWEST = 256, 1 << 22, 3
 
 @dataclass(frozen=True)
 class SafeTaps:
-    """taps : those that leave every bit of the logits unchanged. left_out : the others, and those untried."""
+    """taps : those that leave every bit of the logits unchanged. left_out : the others, and those untried.
+
+    others : notes on tensors that were not tried at all.
+    """
 
     taps: tuple[Tap, ...]
     left_out: tuple[Tap, ...]
+    others: tuple[str, ...] = ()
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What the user should know about those left out."""
         if not self.left_out:
-            return ()
+            return self.others
         names = ", ".join(tap.name for tap in self.left_out[:_NAMED])
         more = f" and {len(self.left_out) - _NAMED} more" if len(self.left_out) > _NAMED else ""
-        return (f"left out, because reading them changes the model's logits: {names}{more}",)
+        return (f"left out, because reading them changes the model's logits: {names}{more}", *self.others)
 
 
 def trial_samples(subject: Subject) -> int:

@@ -10,7 +10,7 @@ from onnxtweak.data.dataset import Dataset, check_labels
 from onnxtweak.data.several.marks import not_one_each
 from onnxtweak.engine.opened import Opened
 from onnxtweak.engine.subject import OF_DETECTORS, Subject
-from onnxtweak.errors import DataError, ModelError
+from onnxtweak.errors import DataError, ModelError, UsageError
 from onnxtweak.model.file.load_failures import repair
 from onnxtweak.model.head_kind import HeadKind, head_kind
 from onnxtweak.settings import DataSettings, FitSettings
@@ -33,9 +33,32 @@ def known_head(opened: Opened) -> HeadKind:
 def labelled_for(opened: Opened, data: DataSettings) -> DataSettings:
     """The settings with what labels of this kind of model may be: texts, or boxes.
 
-    Raises UsageError and DataError as `with_alphabet`.
+    Raises UsageError and DataError as `with_alphabet`, and UsageError for what a detector does not take.
     """
+    if opened.detector is not None:
+        _require_boxes(data)
     return replace(with_alphabet(data, opened), boxes=opened.detector is not None)
+
+
+# What to do instead of listing samples for a detector.
+_INSTEAD_OF_LISTS = {
+    "must": "leave it out: give those pictures, with their boxes, among --data",
+    "lock": "leave it out: --max-class-drop limits what any class may lose",
+    "keep": "leave it out: scores of classes that are no target stay as they are where each has a sigmoid",
+}
+
+
+def _require_boxes(data: DataSettings) -> None:
+    """Raise UsageError for labels that are no boxes, and for listed samples, which have one label each."""
+    if data.head is not None:
+        raise UsageError(
+            "the model is a detector, whose labels are boxes",
+            where=f"--head {data.head}",
+            hint="leave it out; if it is none, --class-axis N says which axis of its scores counts classes",
+        )
+    for role, hint in _INSTEAD_OF_LISTS.items():
+        if listed := data.sources(role):
+            raise UsageError("not possible for a detector yet", where=f"--{role} {listed[0]}", hint=hint)
 
 
 def has_several(kind: HeadKind, dataset: Dataset, data: DataSettings) -> bool:
@@ -86,8 +109,12 @@ def _require_positions(kind: HeadKind, dataset: Dataset, subject: Subject) -> No
         part = dataset.parts[0]
         raise not_one_each(part.label_where, part.labels.shape, part.labels)
     size = "x".join(map(str, subject.sizes))
-    given = f"at each of {'x'.join(map(str, dataset.sizes))} positions" if dataset.sizes else "per sample"
+    labelled = "x".join(map(str, dataset.sizes))
+    given = f"at each of {labelled} positions" if dataset.sizes else "per sample"
     hint = f"give labels of shape (N, {', '.join(map(str, wanted))})"
+    if steps := _coarser(dataset.sizes, wanted):
+        every = ", ".join(f"{step // 2}::{step}" for step in steps)
+        hint += f", such as y[:, {every}]; or export the model with its scores resized to {labelled}"
     if kind.kind == "several labels at positions" and subject.classes > 1:
         own = iter(subject.sizes)
         marks = [subject.classes if axis == "C" else next(own) for axis in subject.layout if axis in "CP"]
@@ -99,6 +126,13 @@ def _require_positions(kind: HeadKind, dataset: Dataset, subject: Subject) -> No
         where=dataset.parts[0].label_where,
         hint=hint,
     )
+
+
+def _coarser(sizes: tuple[int, ...], wanted: tuple[int, ...]) -> tuple[int, ...]:
+    """How many labels there are for each score along each axis; () where that is no whole number above 1."""
+    if len(sizes) != len(wanted) or any(size % own for size, own in zip(sizes, wanted, strict=True)):
+        return ()
+    return tuple(size // own for size, own in zip(sizes, wanted, strict=True))
 
 
 _LAYERS = frozenset({"Conv", "ConvTranspose", "MatMul", "Gemm", "LSTM", "GRU"})

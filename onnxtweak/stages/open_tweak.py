@@ -43,7 +43,9 @@ def with_recorded_readout(opened: Opened, provenance: Mapping[str, Any]) -> Open
 def recorded_taps(logits: str, provenance: Mapping[str, Any]) -> TapSettings:
     """Where the scores are, and at positions which axis counts the classes, as when a tweak was made."""
     layout = provenance.get("logits_layout")
-    axis = max(layout.find("C"), 0) if isinstance(layout, str) and "P" in layout else None
+    axis = None
+    if isinstance(layout, str) and "P" in layout and "detector" not in provenance:
+        axis = max(layout.find("C"), 0)
     return TapSettings(logits=logits, class_axis=axis)
 
 

@@ -9,10 +9,13 @@ import numpy as np
 
 from onnxtweak.engine.measure import Shapes
 from onnxtweak.engine.opened import Opened
-from onnxtweak.engine.subject import Subject, choose_taps, hidden, measured
+from onnxtweak.engine.subject import Subject, choose_taps, hidden, measured, sizes_of
 from onnxtweak.engine.tap_safety import SafeTaps, readable_operators, safe_taps
 from onnxtweak.errors import ModelError
-from onnxtweak.model.inspect.taps import TapCandidate
+from onnxtweak.model.edit.positions.read_nodes import RESIZES_FROM, way_at_positions
+from onnxtweak.model.inspect.layer_inputs import penultimate_name
+from onnxtweak.model.inspect.taps import TapCandidate, select
+from onnxtweak.quantities import number_of
 from onnxtweak.settings import EngineSettings, TapSettings
 from onnxtweak.types import Progress, Tap, silent
 
@@ -21,7 +24,7 @@ NONE_READABLE = (
     "best biases, "
     "without --taps"
 )
-_SUGGESTED = 3  # operators
+_SUGGESTED = 3  # operators, or maps
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,8 @@ def watch_taps(
     """
     try:
         chosen = choose_taps(opened, tensors.found, tensors.shapes, taps)
-        return safe_taps(subject, chosen, samples, settings, progress)
+        safe = safe_taps(subject, chosen, samples, settings, progress)
+        return replace(safe, others=_not_resized(opened, tensors, taps))
     except ModelError as error:
         if "--taps" not in error.hint or (error.where.startswith("--taps") and ":" not in error.hint):
             raise
@@ -58,6 +62,25 @@ def watch_taps(
         if working:
             hint = f"choose tensors by operator: {' or '.join(f'--taps op:{op}' for op in working)}"
         raise ModelError(error.what, where=error.where, hint=hint) from error
+
+
+def _not_resized(opened: Opened, tensors: Hidden, taps: TapSettings) -> tuple[str, ...]:
+    """A note on selected maps of other positions than the scores, which the model's opset cannot resize."""
+    graph, logits = opened.model.graph, tensors.shapes.get(opened.logits.name)
+    if not opened.logits.at_positions or opened.detector or graph.opset >= RESIZES_FROM or logits is None:
+        return ()
+    penultimate = penultimate_name(graph, opened.logits.name)
+    chosen = select(tensors.found, tensors.shapes, taps.taps, ("none",), penultimate, graph)
+    sizes = sizes_of(logits[1], opened.logits.layout or "")
+    left = [f"`{tap.name}`" for tap in chosen if way_at_positions(sizes, tap) == "resized"]
+    if not left:
+        return ()
+    named = ", ".join(left[:_SUGGESTED]) + (", ..." if len(left) > _SUGGESTED else "")
+    return (
+        f"{number_of(len(left), 'hidden map')} of other sizes than the scores left out ({named}): opset "
+        f"{graph.opset} cannot resize them; exported with opset {RESIZES_FROM} or newer, the model has "
+        "them read too",
+    )
 
 
 def _all_taps(

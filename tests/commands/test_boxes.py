@@ -54,6 +54,21 @@ def test_other_measures_are_refused(one):
             onnxtweak.evaluate(one.model, data=one.data, device="cpu", **asked)
 
 
+def test_what_labels_are_is_not_for_the_user_to_say(one):
+    with pytest.raises(UsageError, match="whose labels are boxes") as error:
+        onnxtweak.evaluate(one.model, data=one.data, device="cpu", head="labels")
+    assert error.value.where == "--head labels" and "--class-axis" in error.value.hint
+    with pytest.raises(DataError, match="not taken for a detector"):  # the user says that it is none
+        onnxtweak.evaluate(one.model, data=one.data, device="cpu", class_axis=2)
+
+
+@pytest.mark.parametrize("role", ["must", "lock", "keep"])
+def test_listed_samples_are_refused_by_name(one, role, tmp_path):
+    with pytest.raises(UsageError, match="not possible for a detector yet") as error:
+        onnxtweak.fit(one.model, data=one.data, target="2", output=tmp_path / "new.onnx", **{role: one.data})
+    assert error.value.where == f"--{role} {one.data}" and error.value.hint.startswith("leave it out: ")
+
+
 def test_classes_that_the_model_lacks_are_refused(one):
     other = one.boxes.copy()
     other[3, 1] = CLASSES

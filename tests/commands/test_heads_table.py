@@ -209,7 +209,7 @@ REFUSED = {
     ("evaluate groups", "boxes"): "not possible for a detector yet (--by",
     ("verify", "boxes"): "not possible for a detector yet (--by",
     **{
-        (f"fit {cell}", "boxes"): "listed samples have one label each, and these have boxes"
+        (f"fit {cell}", "boxes"): f"not possible for a detector yet (--{cell.split()[0]}"
         for cell in ("must", "must alone", "lock", "keep")
     },
 }

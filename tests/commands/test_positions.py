@@ -156,6 +156,7 @@ def test_inspect_says_it_of_any_size_too(tmp_path, capsys, kind, taken, axis):
     [
         (lambda y: y[:, 0, 0], "there is a label per sample, and the model has scores at each of 8x8"),
         (lambda y: y[:, ::2, ::2], "there is a label at each of 4x4 positions, and the model has scores at"),
+        (lambda y: y.repeat(2, 1).repeat(2, 2), r"at each of 16x16 pos(?s:.*) y\[:, 1::2, 1::2\]; or export"),
         (lambda y: np.where(y == 0, 255, y), "out of range(?s:.*)--ignore-index 255 leaves out"),
         (lambda y: y + 2**30, "is no class number"),
     ],
@@ -419,3 +420,21 @@ def test_an_output_may_have_its_classes_on_another_axis_than_the_scores(tmp_path
     right = float((shown.argmax(axis=2) == made.labels).mean())
     again = onnxtweak.evaluate(tmp_path / "new.onnx", data=made.data, device="cpu")
     assert again.metrics.overall == pytest.approx(right)
+
+
+@pytest.mark.parametrize(("opset", "said"), [(10, 1), (11, 0)])
+def test_maps_that_an_old_opset_cannot_resize_are_said_to_be_left_out(tmp_path, opset, said):
+    net = NetBuilder(opset=opset)
+    coarse = net.op("Relu", net.conv("x", (3, 4), stride=2), name="coarse")
+    ones = net.const(np.ones((4, 4, 2, 2), np.float32))
+    twice = net.op("ConvTranspose", coarse, ones, strides=[2, 2])
+    both = net.op("Concat", net.op("Relu", net.conv("x", (3, 4))), twice, axis=1)
+    net.conv(both, (8, 3), kernel=1, name="scores")
+    shape = (TensorProto.FLOAT, ["N", 3, 8, 8])
+    onnx.save(net.model({"x": shape}, {"scores": shape}), tmp_path / "net.onnx")
+    x = np.random.default_rng(0).normal(size=(24, 3, 8, 8)).astype(np.float32)
+    np.savez(tmp_path / "x.npz", x=x, y=x.argmax(axis=1))
+    data = DataSettings((str(tmp_path / "x.npz"),))
+    job = prepare(str(tmp_path / "net.onnx"), data, EngineSettings(device="cpu"), TapSettings(), silent)
+    notes = [note for note in job.splits.notes if f"left out (`coarse`): opset {opset} cannot" in note]
+    assert len(notes) == said and ("coarse" in [tap.name for tap in job.taps]) == (not said)

@@ -101,9 +101,9 @@ def test_numbers_may_be_places_in_a_palette_or_of_more_bits(folder, kind):
 def test_what_is_wrong_is_named(folder):
     root, _ = folder
     (root / "masks" / "3.png").rename(root / "masks" / "other.png")
-    with pytest.raises(DataError, match="the picture has no mask") as error:
+    with pytest.raises(DataError, match=r"1 picture of \d+ without a mask: 3\.png ") as error:
         opened(root)
-    assert "3.png" in str(error.value)
+    assert "take the picture out" in error.value.hint
     with pytest.raises(DataError, match="no such mask file"):
         opened(root / "list.csv")
     Image.new("RGB", (16, 12)).save(root / "masks" / "3.png")
@@ -113,6 +113,14 @@ def test_what_is_wrong_is_named(folder):
     Image.new("L", (15, 12)).save(root / "masks" / "3.png")
     with pytest.raises(DataError, match="labels are of different sizes, and samples are not"):
         opened(root)
+
+
+def test_masks_without_a_picture_are_named(folder):
+    root, _ = folder
+    for name in ("a", "b", "c", "d"):
+        (root / "masks" / f"{name}.png").write_bytes((root / "masks" / "0.png").read_bytes())
+    text = opened(root).describe()
+    assert f"of no picture: 4 masks, a.png, b.png, c.png, ..., in {root / 'masks'}" in text
 
 
 def test_a_segmenter_is_measured_on_them(tmp_path):

@@ -12,7 +12,9 @@ from onnxtweak.data.preprocess.transforms import pillow_decoder
 from onnxtweak.data.samples import Reading
 from onnxtweak.data.several.own_sizes import as_objects
 from onnxtweak.errors import DataError
+from onnxtweak.quantities import number_of
 
+_NAMED = 3  # files that an error or a note names
 _UNKNOWN = 255  # where a mask is padded, unless the user names another number
 
 
@@ -47,12 +49,25 @@ def _require_room(taken: int, count: int, where: str, memory: int) -> None:
         )
 
 
-def require_pairs(pictures: Sequence[Path], masks: Path) -> list[Path]:
-    """The mask of each picture: the file of the same name, but for its ending. Raises DataError for none."""
+def require_pairs(pictures: Sequence[Path], masks: Path) -> tuple[list[Path], tuple[str, ...]]:
+    """The mask of each picture, the file of the same name but for its ending, and a note on masks of none.
+
+    Raises DataError for pictures without a mask.
+    """
     by_name = {path.stem: path for path in sorted(masks.iterdir()) if not path.name.startswith(".")}
-    missing = next((path for path in pictures if path.stem not in by_name), None)
-    if missing is not None:
+    bare = [path.name for path in pictures if path.stem not in by_name]
+    if bare:
         raise DataError(
-            "the picture has no mask", where=missing, hint=f"put one of the same name into {masks}, as .png"
+            f"{number_of(len(bare), 'picture')} of {len(pictures):,} without a mask: {_first(bare)}",
+            where=pictures[0].parent,
+            hint=f"put a mask of the same name into {masks}, as .png, or take the picture out",
         )
-    return [by_name[path.stem] for path in pictures]
+    known = {path.stem for path in pictures}
+    left = [path.name for stem, path in by_name.items() if stem not in known]
+    notes = (f"of no picture: {number_of(len(left), 'mask')}, {_first(left)}, in {masks}",) if left else ()
+    return [by_name[path.stem] for path in pictures], notes
+
+
+def _first(names: Sequence[str]) -> str:
+    """The first few of them."""
+    return ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")

@@ -210,7 +210,8 @@ def _with_masks(root: Path, inputs: Sequence[InputSpec], reading: Reading) -> Pa
     for name in reading.groups:
         hint = f"give a .csv that begins with image,mask,{name}"
         raise NoColumn.of(name, f"a folder of images has no column `{name}`", root, hint)
-    return _masked(part, require_pairs(paths, root / "masks"), reading)
+    masks, notes = require_pairs(paths, root / "masks")
+    return _masked(replace(part, notes=(*part.notes, *notes)), masks, reading)
 
 
 def _masked(part: Part, masks: Sequence[Path], reading: Reading) -> Part:

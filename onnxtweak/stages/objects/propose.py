@@ -53,7 +53,6 @@ _INSTEAD = {
     "--synapses": _FEW,
     "--certify": "leave it out: what is left after suppression is no decision of single anchors",
     "--mirror on": "leave it out: boxes would have to be mirrored, too",
-    "--keep": "leave it out: where each class has a sigmoid, those that are no target keep their scores",
 }
 
 
@@ -66,7 +65,6 @@ def require_of_boxes(data: DataSettings, settings: FitSettings) -> None:
         "--synapses": settings.synapses is not None,
         "--certify": settings.certify is not None,
         "--mirror on": settings.mirror == "on",
-        "--keep": bool(data.sources("keep")),
     }
     for option, given in asked.items():
         if given:
