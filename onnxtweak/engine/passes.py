@@ -228,7 +228,7 @@ def _open_exposed(
     logits, outputs, model = exposed.logits, exposed.outputs, exposed.proto.SerializeToString()
     assert logits is not None  # `Subject.exposed` always asks for them
     del exposed  # every copy of the weights counts
-    session = session_of(subject.model, model, engine.settings, subject.maps * len(view.samples))
+    session = session_of(subject.model, model, engine.settings, subject.maps, len(view.samples))
     malloc_trim()
     return session, logits, outputs
 

@@ -33,6 +33,9 @@ _KEPT_BYTES, _KEPT_SESSIONS, _KEPT_VALUES = 1 << 20, 8, 1 << 22
 # From so many numbers fed on, a kept session gives its memory back after each run: large pictures, of which
 # a few are looked at, would take hundreds of megabytes in every session. It takes longer for small runs.
 _GIVES_BACK = 1 << 18
+# Where a sample's hidden tensors hold more values, a session of a whole pass returns each tensor's memory at
+# once: ONNX Runtime's own store of it grows by doubling, and with every size of picture.
+_RETURNS = 1 << 23
 _DTYPES = {
     "float": "float32", "double": "float64", "float16": "float16", "bfloat16": "bfloat16",
     "int8": "int8", "int16": "int16", "int32": "int32", "int64": "int64",
@@ -172,16 +175,17 @@ def runtime_facts() -> dict[str, Any]:
 
 
 def session_of(
-    file: ModelFile, model: ModelProto | bytes, settings: EngineSettings, values: int = 0
+    file: ModelFile, model: ModelProto | bytes, settings: EngineSettings, values: int = 0, samples: int = 1
 ) -> Session:
     """A session of a model that was made from a file: for equal bytes the same one, while the file is held.
 
     A job looks at a small model a dozen times, and opening a session takes longer than such a look. values :
-    how many values the hidden tensors hold in its largest run; a few samples': 0. Raises as `open_session`.
+    how many values the hidden tensors of a sample hold, at most; for a few looks: 0. samples : how many are
+    run. Raises as `open_session`.
     """
     data = model.SerializeToString() if isinstance(model, ModelProto) else model
-    if len(data) > _KEPT_BYTES or values > _KEPT_VALUES or file.external:
-        return open_session(data, file.folder, settings, file.path)
+    if len(data) > _KEPT_BYTES or values * samples > _KEPT_VALUES or file.external:
+        return open_session(data, file.folder, settings, file.path, stores=values <= _RETURNS)
     kept = _KEPT.setdefault(file, {})
     # Threads must not share a session, see there.
     key = data, settings.threads, settings.device, settings.custom_ops, threading.get_ident()
@@ -199,9 +203,16 @@ _KEPT: WeakKeyDictionary[ModelFile, dict[Any, Session]] = WeakKeyDictionary()
 
 
 def open_session(
-    model: ModelProto | bytes | Path, folder: Path, settings: EngineSettings, where: object
+    model: ModelProto | bytes | Path,
+    folder: Path,
+    settings: EngineSettings,
+    where: object,
+    *,
+    stores: bool = True,
 ) -> Session:
     """Load a model. folder : where its external data lies. where : what errors call the model.
+
+    stores : whether memory of hidden tensors is kept for the next run.
 
     Raises ModelError when ONNX Runtime cannot load it, MachineError when a GPU is requested and cannot be
     used, UsageError when a library of custom operators cannot be loaded.
@@ -211,6 +222,7 @@ def open_session(
     ort.set_default_logger_severity(_FATAL)  # a session's own level does not cover how it is opened
     options = ort.SessionOptions()
     options.log_severity_level = _FATAL
+    options.enable_cpu_mem_arena = stores
     if settings.threads:
         options.intra_op_num_threads = settings.cores
     # Theta's threads run between two runs of the model; a spinning pool would fight them for the cores.

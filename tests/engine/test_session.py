@@ -195,3 +195,15 @@ def test_a_kept_session_gives_the_memory_of_large_runs_back(saved, tmp_path):
     opened = open_session(proto, tmp_path, CPU, "m")
     assert opened.options({name: large}) is None
     assert np.array_equal(session.run({name: large})[0], opened.run({name: large})[0])
+
+
+def test_a_pass_over_large_samples_returns_memory_at_once_and_shows_the_same(saved):
+    file, proto = saved(cnn3()), cnn3()
+    stored, returning = (
+        session_of(file, proto, CPU, values, 1000) for values in (sessions._RETURNS, sessions._RETURNS + 1)
+    )
+    given = [session.handle.get_session_options().enable_cpu_mem_arena for session in (stored, returning)]
+    assert given == [True, False]
+    x = np.random.default_rng(0).normal(size=(3, *stored.inputs[0].shape[1:])).astype(np.float32)
+    both = (session.run({session.inputs[0].name: x})[0] for session in (stored, returning))
+    assert np.array_equal(*both)

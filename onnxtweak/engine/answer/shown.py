@@ -82,7 +82,7 @@ _Part = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 def _shards(subject: Subject, view: View, engine: Engine, what: str) -> Iterator[tuple[np.ndarray, ...]]:
     """`ShownClasses` of each shard, as a tuple; `numbers` only where they are not the classes."""
     begin = time.perf_counter()
-    session, logits = _open(subject, engine.settings, subject.maps * len(view.samples))
+    session, logits = _open(subject, engine.settings, subject.maps, len(view.samples))
     parts = 4 if subject.readout is not None and subject.readout.rest else 3
     ends, done, batches = set(shard_ends(view, engine.settings.shard).tolist()), 0, []
     with engine.passing(what, len(view.samples), session, begin):
@@ -165,15 +165,17 @@ def equivalent_cut(
     return ShownCut(what, 0.0, float((ends[:, 1] - ends[:, 0]).mean()))
 
 
-def _open(subject: Subject, settings: EngineSettings, values: int = 0) -> tuple[Session, str]:
+def _open(
+    subject: Subject, settings: EngineSettings, values: int = 0, samples: int = 1
+) -> tuple[Session, str]:
     """A session that outputs scores and answer, and the name of the output with the scores.
 
-    values : as of `session_of`.
+    values, samples : as of `session_of`.
     """
     exposed = subject.exposed(answer=True)
     model, logits = exposed.proto.SerializeToString(), exposed.logits
     del exposed
-    return session_of(subject.model, model, settings, values), logits
+    return session_of(subject.model, model, settings, values, samples), logits
 
 
 def _run(subject: Subject, session: Session, logits: str, fed: Mapping[str, Any]) -> _Part:

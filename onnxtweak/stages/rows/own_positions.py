@@ -96,7 +96,7 @@ def _settled(subject: Subject, dataset: Dataset, engine: Engine) -> Dataset:
 def _counted(subject: Subject, dataset: Dataset, engine: Engine) -> tuple[int, ...]:
     """How many positions the samples of each part have, by one run for each size."""
     exposed = subject.exposed()
-    session = session_of(subject.model, exposed.proto, engine.settings, subject.maps * len(dataset))
+    session = session_of(subject.model, exposed.proto, engine.settings, subject.maps, len(dataset))
     names = [port.name for port in session.inputs]
     starts = np.cumsum([0, *map(len, dataset.parts)])[:-1]
     known: dict[object, int] = {}
