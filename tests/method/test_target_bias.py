@@ -342,14 +342,16 @@ def test_where_probabilities_are_surely_off_labels_alone_count():
     patched = base + 2 * np.eye(4, dtype=np.float32)[np.where(rng.random(6000) < 0.4, wrong, labels)]
     patched[easy] = base[easy]
     goal = ResolvedGoal(np.array([0]), max_overall_drop=100, max_class_drop=5)
-    ledger = Ledger(patched, base, labels, goal.head)
+    pairs = np.arange(6000) // 2
+    ledger = Ledger(patched, base, labels, goal.head, pairs)
     bias, holds = spare(ledger, goal, 0.0)
     was, right = base.argmax(axis=1) == labels, (patched + bias).argmax(axis=1) == labels
     change = [right[labels == c].mean() - was[labels == c].mean() for c in (1, 2, 3)]
     assert ledger.by_labels and holds and min(change) >= -0.05 - 1e-9
-    honest = Ledger(base, base, labels, goal.head)
-    spare(honest, goal, 0.0)
-    assert not honest.by_labels
+    honest, alone = Ledger(base, base, labels, goal.head, pairs), Ledger(patched, base, labels, goal.head)
+    for other in (honest, alone):
+        spare(other, goal, 0.0)
+        assert not other.by_labels
 
 
 def test_changes_of_a_group_count_by_their_sum():
