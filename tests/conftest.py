@@ -5,10 +5,13 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import hypothesis
 import pytest
+
+from tests.support.few_folds import three_folds
 
 # Workers share the cores. More threads of linear algebra than a worker has cores wait for one another, which
 # takes a sixth of the time. Read when NumPy is loaded, here and in programs that tests start.
@@ -21,6 +24,7 @@ hypothesis.settings.register_profile("steady", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("steady")
 
 ROOT = Path(__file__).resolve().parents[1]
+COMMANDS_RUN_IN = {"api", "cli", "commands", "report", "stages"}  # folders of tests
 
 
 def pytest_collection_finish() -> None:
@@ -48,4 +52,11 @@ def latency_in_few_turns() -> Iterator[None]:
     """Latency is measured by every job with evidence, which takes longer than the job of a small model."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("onnxtweak.engine.latency._MOST", 20)
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_folds(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A command does the same with three folds as with twenty, which the commands on the first pages have."""
+    with three_folds() if request.path.parent.name in COMMANDS_RUN_IN else nullcontext():
         yield

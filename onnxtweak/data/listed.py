@@ -34,7 +34,8 @@ def rows_by_role(settings: DataSettings, dataset: Dataset) -> dict[str, np.ndarr
 def stand_in(rows: Mapping[str, np.ndarray]) -> np.ndarray:
     """Rows (n,) int64, ascending: all must-samples, and of lock-samples evenly as many as tables may hold."""
     others = rows["lock"]
-    spread = np.unique(np.linspace(0, max(len(others) - 1, 0), _STAND_IN).astype(np.int64))[: len(others)]
+    many = min(_STAND_IN, len(others))
+    spread = np.unique(np.linspace(0, max(len(others) - 1, 0), many).astype(np.int64))
     return np.concatenate([rows["must"], others[spread]])
 
 

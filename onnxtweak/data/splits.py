@@ -76,8 +76,10 @@ class View:
 
     def spread_out(self, wanted: int) -> View:
         """At most so many of these samples, evenly from all of them."""
+        if wanted >= len(self):
+            return self
         places = np.unique(np.linspace(0, max(len(self) - 1, 0), wanted).astype(np.int64))
-        return replace(self, rows=self.rows[places[: len(self)]])
+        return replace(self, rows=self.rows[places])
 
     def batches(self, size: int) -> Iterator[Batch]:
         """One pass over these samples, as `Dataset.batches`."""

@@ -228,9 +228,14 @@ atexit.register(strike)
 """
 
 
-@pytest.mark.parametrize("when", ["the exit functions", "its modules are taken down"])
-@pytest.mark.parametrize("name", CODES)
-@pytest.mark.parametrize("code", [0, 2])
+ENDS = ("the exit functions", "its modules are taken down")
+
+
+@pytest.mark.parametrize(
+    ("name", "when", "code"),
+    # Each signal at both times, on jobs that succeed and fail in turns.
+    [(name, when, 2 * ((k + j) % 2)) for k, name in enumerate(CODES) for j, when in enumerate(ENDS)],
+)
 def test_after_the_work_is_done_a_signal_changes_nothing(root, tmp_path, name, when, code):
     """A job that is delivered has succeeded, and one that has failed has told why, when the signal comes."""
     (tmp_path / "sitecustomize.py").write_text(WHILE_IT_ENDS)

@@ -2,19 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
-from tests.support.few_folds import three_folds
 from tests.support.weak_class import weak_cnn, weak_mlp
-
-
-@pytest.fixture(scope="module", autouse=True)
-def few_folds() -> Iterator[None]:
-    """A command does the same with three folds as with twenty, which the commands on the first pages have."""
-    with three_folds():
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ OFTEN = (*EACH, "background", "two-anchors")
 
 @pytest.fixture(scope="module", params=OFTEN)
 def made(request, tmp_path_factory):
-    return request.param, finder(request.param, tmp_path_factory.mktemp(request.param), samples=100)
+    return request.param, finder(request.param, tmp_path_factory.mktemp(request.param), samples=70)
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +131,7 @@ def test_the_lacking_class_is_raised_and_boxes_stay(fitted):
 @pytest.mark.parametrize("kind", ["joined", "background"])
 def test_what_was_learnt_is_kept(kind, tmp_path, monkeypatch):
     monkeypatch.setattr(kept_results, "_LONG", 0)
-    found = finder(kind, tmp_path, samples=100)
+    found = finder(kind, tmp_path, samples=60)
     asked = {"target": str(LACKING), "work_dir": tmp_path / "work", **QUICK}
     onnxtweak.fit(found.model, data=found.data, output=tmp_path / "new.onnx", **asked)
     monkeypatch.setattr(weights, "logistic", None)  # nothing is solved again

@@ -68,7 +68,7 @@ def sums_hold(folder: Path) -> bool:
 def test_a_flipped_bit_in_a_recipes_cache_is_not_delivered(recipe, tmp_path, name):
     commands.run(recipe=str(recipe))
     first = models(tmp_path / "build")
-    for place in [None, 0, -1]:
+    for place in [None, -(len(name) % 2)]:  # anywhere; at the first byte of some files, at the last of others
         for path in (tmp_path / ".onnxtweak").glob(f"*/{name}"):
             flip(path, place)
         told = Told()
@@ -165,8 +165,8 @@ def test_a_damaged_work_directory_changes_nothing(tmp_path, command):
     first = make()
     files = sorted(work.glob("*.npz"))
     assert files and not told.remade
-    for path in files[:: max(1, len(files) // 4)]:
-        for place in (None, None, 0, -1):
+    for number, path in enumerate(files[:: max(1, len(files) // 4)]):
+        for place in (None, -(number % 2)):  # anywhere, and at the first byte or the last
             flip(path, place)
             told = Told()
             assert make(told) == first and told.remade

@@ -110,7 +110,7 @@ def test_an_image_that_is_only_flattened_has_no_usual_taps_either(tmp_path):
     net.gemm(flat, 12, 3, name="logits")
     proto = net.model({"x": (TensorProto.FLOAT, (1, 3, 2, 2))}, {"logits": (TensorProto.FLOAT, (1, 3))})
     (tmp_path / "model.onnx").write_bytes(proto.SerializeToString())
-    x = np.random.default_rng(0).normal(0, 1, (600, 3, 2, 2)).astype(np.float32)
+    x = np.random.default_rng(0).normal(0, 1, (300, 3, 2, 2)).astype(np.float32)
     Z = np.concatenate([run(proto, {"x": one[None]})[0] for one in x])
     y = (Z + np.array([0, 1.5, 0])).argmax(axis=1)
     np.savez(tmp_path / "data.npz", x=x, y=y)

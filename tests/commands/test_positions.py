@@ -46,7 +46,7 @@ QUICK = {"backend": "numpy", "hidden": 0, "device": "cpu"}
 
 @pytest.fixture(scope="module", params=KINDS)
 def made(request, tmp_path_factory):
-    samples = 80 if request.param.startswith("pixels") else 240  # which have more positions each
+    samples = 60 if request.param.startswith("pixels") else 160  # which have more positions each
     return model_at_positions(request.param, tmp_path_factory.mktemp(request.param), samples)
 
 

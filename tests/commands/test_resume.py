@@ -87,7 +87,7 @@ JOBS = {
 
 
 # Saves of each kind after which a run ends: each of the first, then one in so many.
-_EACH, _FEW = 2, 5
+_EACH, _FEW = 2, 8
 
 
 # What sets biases and operating points: what it found is kept as well.

@@ -272,7 +272,7 @@ def test_awkward_tables_give_finite_weights(spoil):
     if spoil == "separable":
         T[:, 0] = (fit.labels == 0) * 100.0
         Z[:] = 0
-    table = Table(T, Z, fit.labels).rows(np.arange(12 if spoil == "few" else 600))
+    table = Table(T, Z, fit.labels).rows(np.arange(12 if spoil == "few" else 240))
     for budget in (None, 40):
         settings = replace(SETTINGS, budget=budget, hidden=4)
         found = fit_all(learning(table), {"all": np.arange(25)}, ResolvedGoal(TARGETS), settings)

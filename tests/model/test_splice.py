@@ -373,7 +373,11 @@ def test_damaged_files_are_refused_or_spliced_but_never_crash(tmp_path):
     assert spliced > 20 and refused > 20
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in nets.LIGHT.glob("light_*.onnx")))
+# Two large ones are chains of AlexNet's operators.
+WHEEL = sorted({path.stem for path in nets.LIGHT.glob("light_*.onnx")} - {"light_vgg19", "light_zfnet512"})
+
+
+@pytest.mark.parametrize("name", WHEEL)
 def test_the_models_of_the_onnx_wheel(tmp_path, name):
     path = nets.LIGHT / f"{name}.onnx"
     before = path.read_bytes()

@@ -203,15 +203,14 @@ class Ledger:
             if not len(lacking):
                 (overall,) = independent_changes(change, np.zeros_like(self.labels), 1, self.groups)
                 return _Raised(bias, self._surer(earned, right), float(overall))
-            own, lacks = {c: predicted == c for c in lacking.tolist()}, missing.tolist()
-            for c, shown in own.items():
+            for c in lacking.tolist():
                 gap = top - self._column(c, bias)
-                gap[shown] = np.inf
-                step = self._step(gap, c, lacks[c])
+                gap[predicted == c] = np.inf
+                step = self._step(gap, c, float(missing[c]))
                 if step is None:
                     return None
                 bias[c] += step
-            self._raise(own, bias, top, predicted)
+            self._raise(lacking, bias, top, predicted)
         return None
 
     def _column(self, c: int, bias: np.ndarray) -> np.ndarray:
@@ -220,17 +219,14 @@ class Ledger:
         let_go(self.columns[c])
         return column
 
-    def _raise(
-        self, own: dict[int, np.ndarray], bias: np.ndarray, top: np.ndarray, predicted: np.ndarray
-    ) -> None:
-        """Bring the highest logits (N,) and their classes (N,) up to date where classes have been raised.
+    def _raise(self, raised: np.ndarray, bias: np.ndarray, top: np.ndarray, predicted: np.ndarray) -> None:
+        """Bring the highest logits (N,) and their classes (N,) up to date, where classes have been raised.
 
-        own : which samples (N,) bool each of these, ascending, has had before. bias (C,) : now.
+        raised (r,) int64, ascending : these. bias (C,) : now.
         """
-        columns = {c: self._column(c, bias) for c in own}
-        for c, shown in own.items():
-            np.copyto(top, columns[c], where=shown)
-        for c, column in columns.items():
+        # A class that is raised again takes back what a lower one takes of its old height.
+        for c in raised.tolist():
+            column = self._column(c, bias)
             turned = self.head.beats(column, c, top, predicted)
             np.copyto(top, column, where=turned)
             np.copyto(predicted, c, where=turned)
