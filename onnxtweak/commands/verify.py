@@ -296,6 +296,7 @@ def _on_samples(
     made.append(check_answer(tweaked, before, after))
     made.extend(check_listed(replace(job, subject=base), tweaked))
     made.extend(_in_other_runtimes(run, job))
+    start = before.Z if len(run.inside) == 1 else logits_pass(former, view, engine, "before the last tweak")
     tweak = recorded_tweak(run.inside[-1])
     if tweak is not None:
         patch = tweak.patch.scaled(run.inside[-1].scale)
@@ -306,8 +307,7 @@ def _on_samples(
             predicted_Z[own] = Z
             let_go(predicted_Z[own])
             at = own.stop
-        made.append(check_simulation(file, predicted_Z, after.Z, view.labels))
-    start = before.Z if len(run.inside) == 1 else logits_pass(former, view, engine, "before the last tweak")
+        made.append(check_simulation(file, predicted_Z, after.Z, view.labels, start))
     made.append(check_accuracy(run.inside[-1], view, file, (start, after.Z)))
     lines = changes_of_lines(view, tweaked.readout, ShownBeside(before, after, before.classes), None)
     notes.extend(said_of_lines(lines, of_all=True))

@@ -219,14 +219,14 @@ def _splice_and_check(job: Job, proposal: Proposal, tweak: Tweak) -> tuple[Subje
     data = splice_in(subject, tweak)
     tweaked, validation = as_subject(subject, data), job.splits.validation
     feeds = few_samples(job.opened, validation, neutral_samples(subject))
-    expected = proposal.tweaked
+    expected, own = proposal.tweaked, proposal.base
     if subject.of_classes is not subject:  # the patch moves one factor of what is shown
         own = logits_pass(subject.of_classes, validation, job.engine, "simulate: base")
         expected = by_rows(lambda Z, now, was: Z + (now - was), own, proposal.tweaked, proposal.base)
     measured = logits_pass(tweaked.of_classes, validation, job.engine, "simulate")
     checks = (
         check_neutral(subject, tweak, feeds, job.engine.settings),
-        check_simulation(subject, expected, measured, validation.labels),
+        check_simulation(subject, expected, measured, validation.labels, own),
         check_checker(base, data),
         check_unharmed(base, data),
     )
