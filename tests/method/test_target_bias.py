@@ -11,7 +11,7 @@ from onnxtweak.goal import ResolvedGoal
 from onnxtweak.method.fit.fit import Settling
 from onnxtweak.method.folds import Folds
 from onnxtweak.method.table import Table
-from onnxtweak.method.tuning.spared_classes import Ledger, spare
+from onnxtweak.method.tuning.spared_classes import Ledger, _Raised, spare
 from onnxtweak.method.tuning.target_bias import error_of_mean, set_target_bias, standard_error
 from onnxtweak.sample_counts import independent_changes
 
@@ -187,11 +187,10 @@ def test_the_margin_of_the_overall_accuracy_grows_with_what_changes():
     Z = np.zeros((100, 2), np.float32)
     goal = ResolvedGoal(np.array([0]), max_class_drop=5.0)
     ledger = Ledger(Z, Z, np.arange(100) % 2, goal.head)
-    few, many = (
-        ledger._overall_floor(changed, goal, 1.0) - ledger.before_overall for changed in (100, 10_000)
-    )
+    raised = [_Raised(np.zeros(2), np.zeros(2), n, n**0.5) for n in (100, 10_000)]
+    few, many = (ledger._overall_floor(one, goal, 1.0) - ledger.before_overall for one in raised)
     assert few == pytest.approx(7 + 6) and many == pytest.approx(70 + 600)
-    assert ledger._overall_floor(100, goal, 0.0) == ledger.before_overall
+    assert ledger._overall_floor(raised[0], goal, 0.0) == ledger.before_overall
 
 
 def test_targets_are_calibrated_against_each_other():
@@ -360,3 +359,16 @@ def test_changes_of_a_group_count_by_their_sum():
     groups = np.array([5, 5, 7, 7, 5, 5, 5])
     assert independent_changes(change, own, 3, groups).tolist() == [5, 9, 0]
     assert independent_changes(change, own, 3, np.array([5, 7, 5, 7, 1, 2, 3])).tolist() == [3, 3, 0]
+
+
+def test_a_patch_that_rights_whole_groups_is_not_held_to_their_squares():
+    rng = np.random.default_rng(0)
+    labels, groups = np.tile(np.arange(4), 500), np.arange(2000) // 40
+    base = rng.normal(0, 0.1, (2000, 4)).astype(np.float32)
+    base[np.arange(2000), np.where(groups % 2, labels, (labels + 1) % 4)] += 4
+    patched = rng.normal(0, 0.1, (2000, 4)).astype(np.float32)
+    patched[np.arange(2000), labels] += 4
+    goal = ResolvedGoal(np.arange(4), max_class_drop=5)
+    assert set_target_bias(patched, base, labels, goal, groups=groups).holds
+    one = ResolvedGoal(np.array([0]), max_class_drop=5)
+    assert set_target_bias(patched, base, labels, one, groups=groups).holds

@@ -155,7 +155,7 @@ def _operating_point(result: MethodResult, goal: ResolvedGoal, margin: float) ->
         fold = fold_numbers(labels, COARSE, 0, result.groups)
         found = tune(held_out, base, labels, goal, fold, margin, result.groups)
         return found.bias, found.holds
-    choice = set_target_bias(held_out, base, labels, goal, margin=margin, groups=result.groups)
+    choice = set_target_bias(held_out, base, labels, goal, margin=margin)
     return choice.bias, choice.holds
 
 

@@ -59,7 +59,8 @@ def spare(ledger: Ledger, goal: ResolvedGoal, margin: float) -> tuple[np.ndarray
     bias, holds = _best_spared(ledger, goal, margin)
     if holds and ledger.probabilities_off(bias, goal):
         ledger.count_labels_alone()
-        return _best_spared(ledger, goal, margin)
+        surer, keep = _best_spared(ledger, goal, margin)
+        return (surer, keep) if keep else (bias, holds)  # few samples may allow nothing by labels alone
     return bias, holds
 
 
@@ -98,12 +99,13 @@ class _Raised:
     """Biases (C,) under which every class keeps its limit.
 
     earned (C,) float64 : by each class under them, as `Ledger._surer`. changed : samples right under them or
-    without the patch, but not both, as `independent_changes` counts them.
+    without the patch, but not both. error : standard error of how many are right, from those.
     """
 
     bias: np.ndarray
     earned: np.ndarray
-    changed: float
+    changed: int
+    error: float
 
 
 class Ledger:
@@ -178,7 +180,7 @@ class Ledger:
         found = self._classes_raised(bias, goal, margin)
         if found is None:
             return None
-        floor = self._overall_floor(found.changed, goal, margin)
+        floor = self._overall_floor(found, goal, margin)
         return found if found.earned.sum() >= floor - _ROUNDING else None
 
     def _classes_raised(self, bias: np.ndarray, goal: ResolvedGoal, margin: float) -> _Raised | None:
@@ -202,7 +204,8 @@ class Ledger:
             (lacking,) = (missing > _ROUNDING).nonzero()
             if not len(lacking):
                 (overall,) = independent_changes(change, np.zeros_like(self.labels), 1, self.groups)
-                return _Raised(bias, self._surer(earned, right), float(overall))
+                count = int(np.count_nonzero(change))
+                return _Raised(bias, self._surer(earned, right), count, float(np.sqrt(overall)))
             for c in lacking.tolist():
                 gap = top - self._column(c, bias)
                 gap[predicted == c] = np.inf
@@ -250,11 +253,10 @@ class Ledger:
             floor[self.support == 0] = -np.inf
         return floor, np.where(few, 0.0, (1.0 if self.by_labels else _OF_CLASS) * margin)
 
-    def _overall_floor(self, changed: float, goal: ResolvedGoal, margin: float) -> float:
+    def _overall_floor(self, found: _Raised, goal: ResolvedGoal, margin: float) -> float:
         allowed = goal.max_overall_drop / 100 * len(self.labels)
-        clear = np.sqrt(changed) if self.by_labels else _OVERALL * np.sqrt(changed) + _OVERALL_SHARE * changed
-        clear *= margin
-        return self.before_overall - allowed + clear
+        clear = found.error if self.by_labels else _OVERALL * found.error + _OVERALL_SHARE * found.changed
+        return self.before_overall - allowed + margin * clear
 
     def _step(self, gap: np.ndarray, c: int, missing: float) -> float | None:
         """The smallest bias on class c that earns what is missing; None where nothing does.
