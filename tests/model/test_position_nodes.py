@@ -13,7 +13,9 @@ from onnxtweak.model.edit.piece_builder import Builder
 from onnxtweak.model.edit.positions.read_nodes import ROWS, way_at_positions
 from onnxtweak.model.graph import GraphIndex
 from onnxtweak.model.logits_format import LogitsFormat, class_axis_of, layout_of
+from onnxtweak.patch import Linear, Mlp
 from onnxtweak.types import Neurons, Tap
+from tests.support.fed_maps import made, patched, score_rows
 from tests.support.nets import NetBuilder
 from tests.support.plain_session import plain_session
 
@@ -121,6 +123,24 @@ def test_a_piece_names_everything_once():
     nodes = [build.node("a", "Neg", [one]), build.node("a", "Neg", [other])]
     assert one.name == again.name == "p/a" and other.name == "p/a_2"
     assert [node.name for node in nodes] == ["p/a_3", "p/a_4"]
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_a_layer_is_applied_before_its_maps_are_resized(hidden):
+    """So that channels are resized of classes or hidden units, and not of the many neurons that it reads."""
+    _, feeds, _ = made("NCPP")
+    near = Tap("near", "Relu", (4, 6, 8), pool="aligned")
+    far = Tap("far", "Relu", (3, 4, 3), pool="resized", channel_axis=2)
+    neurons = Neurons((near, far), np.array([1, 0, 1, 1], np.int32), np.array([2, 1, 0, 1]))
+    rng = np.random.default_rng(3)
+    shapes = ((4, 2), (2,), (2, 5), (5,)) if hidden else ((4, 5), (5,))
+    arrays = [rng.normal(size=shape).astype(np.float32) for shape in shapes]
+    patch = Mlp(*arrays) if hidden else Linear(*arrays)
+    new, ops = patched("NCPP", patch, neurons)
+    wide = resized(resized(np.moveaxis(feeds["other"], -1, 1), 6, 2), 8, 3)
+    T = np.stack([wide[:, 2], feeds["fine"][:, 1], wide[:, 0], wide[:, 1]], -1).reshape(-1, 4)
+    assert np.allclose(new, patch.applied(score_rows("NCPP", feeds["z"]), T), atol=1e-5)
+    assert ops.index("Conv") < ops.index("Resize") and ops.count("Resize") == 1
 
 
 def test_maps_are_resized_from_opset_11_on():

@@ -1,8 +1,8 @@
 """Which nodes are added where there are scores at every position? One patch for all, a 1x1 convolution.
 
-Maps of other positions are resized linearly. A linear patch on such maps is applied before that, which is the
-same, and needs a channel for each class instead of one for each neuron. Means over all positions are read
-once for each sample.
+Maps of other positions are resized linearly. A linear patch on such maps, or the first layer of an MLP, is
+applied before that, which is the same, and needs a channel for each class or hidden unit instead of one for
+each neuron. Means over all positions are read once for each sample.
 """
 
 from __future__ import annotations
@@ -129,10 +129,7 @@ def _delta(build: Builder, patch: Patch, neurons: Neurons, site: PositionSite) -
     assert isinstance(patch, Linear | Mlp)  # `build_piece` makes one of every other form
     first, shift = (patch.w1, patch.b1) if isinstance(patch, Mlp) else (patch.weight, patch.bias)
     weight = np.asarray(first)
-    if isinstance(patch, Mlp):
-        parts = [_hidden(build, weight[~same], shift, local, site)] if len(local) else []
-    else:
-        parts = _of_maps(build, Linear(weight[~same], shift), local, site)
+    parts = _of_maps(build, weight[~same], shift, local, site)
     if len(context):
         names, alone = ("context", "context/weight", "context/bias"), not parts
         found = context_layer(build, names, context, weight[same], shift if alone else None)
@@ -160,24 +157,21 @@ def _by_place(build: Builder, patch: ByPlace, neurons: Neurons, site: PositionSi
     return bias_layer(build, total, patch.bias, axis, axes)
 
 
-def _hidden(
+def _of_maps(
     build: Builder, weight: np.ndarray, bias: np.ndarray, neurons: Neurons, site: PositionSite
-) -> gs.Variable:
-    """The first layer of an MLP at every position, on neurons of maps. weight (K, h); bias (h,)."""
-    values, order = build.read(neurons, read_tap=partial(read_at_positions, build, site))
-    return convolved(build, ("conv1", "w1", "b1"), values, weight[order], bias, len(site.axes))
+) -> list[gs.Variable]:
+    """What a layer on neurons of maps puts out, a part for each resolution; their sum is wanted.
 
-
-def _of_maps(build: Builder, patch: Linear, neurons: Neurons, site: PositionSite) -> list[gs.Variable]:
-    """What a linear patch on neurons of maps adds, a part for each resolution; their sum is wanted."""
+    weight (K, o); bias (o,).
+    """
     parts = []
     for number, chosen in enumerate(_by_resolution(neurons)):
-        of, weight = _some(neurons, chosen), patch.weight[chosen]
+        of = _some(neurons, chosen)
         other = neurons.taps[of.tap_of[0]].pool == "resized"
         values, order = build.read(of, f"{number}/", partial(read_at_positions, build, site, resize=False))
-        bias = patch.bias if not number else np.zeros_like(patch.bias)
         names = f"{number}/conv", f"{number}/weight", f"{number}/bias"
-        part = convolved(build, names, values, weight[order], bias, len(site.axes))
+        shift = np.zeros_like(bias) if number else bias
+        part = convolved(build, names, values, weight[chosen][order], shift, len(site.axes))
         parts.append(resized(build, f"{number}/resize", part, site) if other else part)
     return parts
 
