@@ -13,9 +13,9 @@ from onnxtweak import commands
 from onnxtweak.engine.kept import kept_results, saved_arrays
 from onnxtweak.engine.scoring import checkpoint
 from onnxtweak.engine.shared import kept_shards
-from onnxtweak.method.fit import metric_judge, trainings
+from onnxtweak.method.fit import fit, metric_judge, trainings
 from onnxtweak.method.fit.several import hidden
-from onnxtweak.method.tuning import bias_control, by_head, target_bias
+from onnxtweak.method.tuning import bias_control, by_head
 from onnxtweak.settings import (
     AugmentSettings,
     DataSettings,
@@ -92,7 +92,7 @@ _EACH, _FEW = 2, 8
 
 # What sets biases and operating points: what it found is kept as well.
 BIASES = (
-    (target_bias, "_set"),
+    (fit, "set_target_bias"),
     (bias_control, "_overall_bias"),
     (metric_judge, "tune"),
     (by_head, "choose_rising"),
