@@ -536,6 +536,16 @@ def test_every_mlp_expects_each_class_as_often_as_it_occurs():
     assert p.mean(axis=0) == pytest.approx(np.bincount(table.labels) / 600, abs=1e-3)
 
 
+def test_classes_are_expected_as_often_as_they_occur_and_others_left_alone():
+    rng = np.random.default_rng(0)
+    logits, labels = rng.normal(size=(500, 4)).astype(np.float32) * 3, rng.choice(3, 500, p=[0.7, 0.2, 0.1])
+    weight = rng.uniform(0.5, 2, 500)
+    bias = trainings.class_biases(logits, labels, weight)
+    p = softmax((logits + bias)[:, :3].astype(np.float64))
+    assert weight @ p == pytest.approx(np.bincount(labels, weight), rel=1e-4)
+    assert bias[3] == 0 and bias[:3].sum() == pytest.approx(0, abs=1e-9)
+
+
 def test_every_label_of_an_mlp_is_expected_as_often_as_it_is_there():
     rng = np.random.default_rng(0)
     logits, marks = rng.normal(size=(500, 4)) * 3, (rng.random((500, 4)) < [0.2, 0.7, 0, 1]).astype(float)

@@ -13,14 +13,13 @@ from types import ModuleType
 
 import numpy as np
 
-from onnxtweak.engine.machine.large_arrays import copied, put_rows, taken
+from onnxtweak.engine.machine.large_arrays import copied, put_rows, sums_by_rows, taken
 from onnxtweak.engine.machine.single_thread import side_by_side
 from onnxtweak.head import ONE_LABEL, Head
 from onnxtweak.method.augment import Trained, train, training_library
 from onnxtweak.method.fit.linear import AT_ONCE
 from onnxtweak.method.folds import Arrays, Folds, Make, digest_of, one_in
-from onnxtweak.method.softmax import sigmoid
-from onnxtweak.method.solvers.multinomial import multinomial
+from onnxtweak.method.softmax import sigmoid, softmax
 from onnxtweak.method.table import Table
 from onnxtweak.patch import Mlp
 from onnxtweak.settings import AugmentSettings
@@ -33,8 +32,8 @@ DECAYS = (10.0, 3.0, 1.0, 0.1)
 _ASKED = 2
 # One sample in this many decides when training stops.
 _STOP = 8
-# How much of the log-loss the last biases may leave, in nats; Newton's steps on those of several labels.
-_LEFT, _STEPS = 1e-7, 30
+# Steps towards the last biases, at most, and how small one ends them.
+_STEPS, _LEFT = 30, 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,11 +154,29 @@ class Trainings:
         weight = None if self.inputs.weight is None else self.inputs.weight[rows]
         if self.head.several:
             return label_biases(logits, self.inputs.truth[rows], weight)
-        none = np.empty((len(rows), 0), np.float32)
-        labels = self.inputs.labels[rows]
-        found = multinomial(none, logits, labels, ridge=0.0, sample_weight=weight, tolerance=_LEFT).bias
-        lacking: np.ndarray = found - found.mean()
-        return lacking
+        return class_biases(logits, self.inputs.labels[rows], weight)
+
+
+def class_biases(logits: np.ndarray, labels: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
+    """What each class lacks, (C,) float64, to be expected as often as it occurs; by iterative scaling.
+
+    logits (N, C). labels (N,) int64. weight (N,) : how much a sample counts; None: all alike. A class that
+    does not occur lacks nothing.
+    """
+    counts = np.bincount(labels, weight, logits.shape[1])
+    (there,) = counts.nonzero()
+    bias, shift = np.zeros(logits.shape[1]), np.full(logits.shape[1], -np.inf)
+    column = np.ones((len(labels), 1)) if weight is None else weight[:, None]
+    for _ in range(_STEPS):
+        shift[there] = bias[there]
+        now = shift.astype(logits.dtype)
+        expected = sums_by_rows(lambda Z, w, now=now: softmax(Z + now) * w, logits, column)[there]
+        step = np.log(counts[there] / np.maximum(expected, 1e-300))
+        bias[there] += step
+        if np.abs(step).max() < _LEFT:
+            break
+    bias[there] -= bias[there].mean()
+    return bias
 
 
 def label_biases(logits: np.ndarray, truth: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
@@ -179,6 +196,6 @@ def label_biases(logits: np.ndarray, truth: np.ndarray, weight: np.ndarray | Non
         expected = np.clip((counts[:, varied] * p).sum(axis=0) / whole[varied], 1e-12, 1 - 1e-12)
         step = wanted - np.log(expected) + np.log1p(-expected)
         bias[varied] += step
-        if np.abs(step).max(initial=0.0) < 1e-6:
+        if np.abs(step).max(initial=0.0) < _LEFT:
             break
     return bias
