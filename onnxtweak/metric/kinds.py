@@ -171,13 +171,15 @@ class Worst(ConfusionMetric):
 
     def along(self, labels: np.ndarray, rival: np.ndarray, j: int, classes: int) -> np.ndarray:
         support = np.bincount(labels, minlength=classes)
-        right = np.bincount(labels[labels == rival], minlength=classes)
+        (right_now,) = (labels == rival).nonzero()  # samples that are right until they turn
+        of = rival[right_now]
+        right = np.bincount(of, minlength=classes)
         there = (support > 0) & (np.arange(classes) != j)
         first = (right[there] / support[there]).min(initial=1.0)
         # Other classes only lose: the least of them so far is that of all.
-        (lost,) = _earlier(rival, classes, labels == rival)
-        left = right[rival] - lost
-        lowest = np.where(labels == rival, left / np.maximum(support[rival], 1), 1.0)
+        (lost,) = _earlier(of, classes, np.ones(len(of), np.int64))
+        lowest = np.ones(len(labels))
+        lowest[right_now] = (right[of] - lost) / support[of]
         others = np.minimum.accumulate(np.concatenate([[first], lowest]))
         own = np.concatenate([[0], np.cumsum(labels == j)]) / max(support[j], 1)
         return np.minimum(others, own) if support[j] else others

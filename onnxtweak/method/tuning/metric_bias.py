@@ -7,11 +7,13 @@ sorted, one sweep gives all its values. What biases do is judged on samples that
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from itertools import cycle, islice
 from statistics import NormalDist
 
 import numpy as np
 
+from onnxtweak.engine.machine.single_thread import side_by_side
 from onnxtweak.goal import ResolvedGoal
 from onnxtweak.head import Head
 from onnxtweak.method.folds import Arrays
@@ -26,6 +28,8 @@ _TURNS, _MANY, _FEW_TURNS = 5, 4_000_000, 2
 # drops allowed are not kept.
 _SHARES, _STRENGTHS = (1.0, 0.75, 0.5, 0.25, 0.0), (1.0, 0.75, 0.5, 0.25, 0.1)
 _ACCURACY = Overall("overall", "accuracy")
+# Folds at a time: each copies its part of the logits.
+_AT_ONCE = 2
 # Between logits that are closer, as a fraction of their size, no bias in float32 can decide.
 _ROOM = 1e-6
 
@@ -176,6 +180,11 @@ def tune(
         holds = limits.hold(predicted)
         return TunedBias(bias, held_out, metric.sign * metric.smooth(credit, predicted), holds)
 
+    def without(share: float, of: tuple[int, np.ndarray]) -> np.ndarray:
+        """Biases (C,) that have not seen a fold, from those for the share before."""
+        rest = fold != of[0]
+        return metric_bias(Z[rest], labels[rest], metric, goal.head, share, of[1])
+
     best, folds = judged(nothing, np.zeros_like(Z)), np.unique(fold)
     bias, of_fold = nothing, [nothing for _ in folds]
     for share in _SHARES:  # each from the biases for the last one, on the same samples
@@ -184,11 +193,11 @@ def tune(
         held = [s for s in _STRENGTHS if limits.hold(goal.head.predict_biased(Z, bias * s))]
         if not held:
             continue
+        begun = zip(folds, of_fold, strict=True)
+        of_fold = list(side_by_side(partial(without, share), begun, _AT_ONCE))
         shifts = np.zeros_like(Z)
-        for place, k in enumerate(folds):
-            rest = fold != k
-            of_fold[place] = metric_bias(Z[rest], labels[rest], metric, goal.head, share, of_fold[place])
-            shifts[~rest] = of_fold[place]
+        for k, own in zip(folds, of_fold, strict=True):
+            shifts[fold == k] = own
         for strength in held:
             found = judged(bias * strength, shifts * strength)
             if (found.holds, found.rating) > (best.holds, best.rating):
