@@ -12,10 +12,9 @@ import numpy as np
 
 from onnxtweak.data.splits import View
 from onnxtweak.engine.answer.shown import shown_pass
-from onnxtweak.engine.machine.large_arrays import let_go
 from onnxtweak.engine.opened import opened_model
 from onnxtweak.engine.passes import Engine
-from onnxtweak.engine.shared.logits import logits_pass, new_logits
+from onnxtweak.engine.shared.logits import joined_logits, logits_pass
 from onnxtweak.engine.shared.shards import by_shards, captured_shards
 from onnxtweak.engine.subject import Subject, few_samples, made_up_samples, measured
 from onnxtweak.engine.tap_safety import neutral_samples
@@ -301,12 +300,8 @@ def _on_samples(
     if tweak is not None:
         patch = tweak.patch.scaled(run.inside[-1].scale)
         work = partial(_patched_shards, neurons=tweak.neurons, patch=patch)
-        predicted_Z, at = new_logits(file, len(view), engine), 0
-        for Z in by_shards(work, former, view, engine, "simulate"):
-            own = slice(at, at + len(Z))
-            predicted_Z[own] = Z
-            let_go(predicted_Z[own])
-            at = own.stop
+        shards = by_shards(work, former, view, engine, "simulate")
+        predicted_Z = joined_logits(file, len(view), engine, shards)
         made.append(check_simulation(file, predicted_Z, after.Z, view.labels, start))
     made.append(check_accuracy(run.inside[-1], view, file, (start, after.Z)))
     lines = changes_of_lines(view, tweaked.readout, ShownBeside(before, after, before.classes), None)

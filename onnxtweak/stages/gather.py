@@ -1,7 +1,7 @@
 """How are the tables of chosen neurons gathered? In one pass each.
 
-Tables that `--memory` cannot hold lie in files without a
-name, in the work directory or the folder of temporary files, and are learnt from all the same.
+Tables that `--memory` cannot hold lie in files without a name, in the work directory or the folder of
+temporary files, and are learnt from all the same.
 """
 
 from __future__ import annotations

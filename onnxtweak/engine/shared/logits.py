@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +22,14 @@ _OF_LOGITS = 10
 
 def logits_pass(subject: Subject, view: View, engine: Engine, what: str) -> np.ndarray:
     """Plain inference: Z (N, C) float32, or float64 where the model's logits are; where `new_logits` says."""
-    Z, at = new_logits(subject, len(view.rows), engine), 0
-    for (part,) in kept_by_shards(_logits, subject, view, engine, what, "logits"):
+    shards = kept_by_shards(_logits, subject, view, engine, what, "logits")
+    return joined_logits(subject, len(view.rows), engine, (part for (part,) in shards))
+
+
+def joined_logits(subject: Subject, samples: int, engine: Engine, parts: Iterable[np.ndarray]) -> np.ndarray:
+    """Logits (samples, C) that come part by part, where `new_logits` says."""
+    Z, at = new_logits(subject, samples, engine), 0
+    for part in parts:
         own = slice(at, at + len(part))
         Z[own] = part
         let_go(Z[own])
