@@ -136,6 +136,8 @@ def _at_unknown_positions(opened: Opened, kind: HeadKind) -> list[str]:
     shape, axis = opened.logits.shape, opened.logits.axis
     if kind.kind not in ("positions", "several labels at positions") or shape is None or axis is None:
         return []
+    if kind.said:  # why it takes none
+        return []
     axes = range(1, len(shape))
     places = [number for number in axes if number != axis and shape[number] != 1]
     letters = dict(zip(places, {1: "T", 2: "HW"}.get(len(places), "DHWXYZ"), strict=False)) | {axis: "C"}

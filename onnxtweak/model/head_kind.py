@@ -12,6 +12,7 @@ from onnx import NodeProto
 
 from onnxtweak.model.detector.layout import Detector
 from onnxtweak.model.graph import GraphIndex, attribute
+from onnxtweak.model.inspect.batch import positions_first
 from onnxtweak.model.inspect.logits import Logits
 from onnxtweak.model.logits_format import NO_AXIS
 
@@ -51,6 +52,12 @@ def head_kind(graph: GraphIndex, logits: Logits, detector: Detector | None = Non
             f"a detector: class scores and boxes of anchors on {len(detector.levels)} levels, shown in "
             f"{joined}. Labels are boxes: COCO JSON, folders `images` and `labels` as YOLO has them, or "
             "arrays `x` and `boxes` (docs/howto/boxes.md)" + (inside if detector.shown.suppressed else ""),
+        )
+    if positions_first(graph, logits.name):
+        return HeadKind(
+            "positions",
+            "its scores count positions first and samples second, [T, N, C], which is not supported: export "
+            "it with samples first, [N, T, C]",
         )
     shape = logits.shape
     single = logits.axis == NO_AXIS

@@ -42,7 +42,8 @@ def settle(subject: Subject, samples: Mapping[str, np.ndarray], settings: Engine
 
     samples : a few, rows by input; more than one, where the model's batch size is not fixed at one.
 
-    Raises ModelError where two equal runs differ, and where samples run alone all get the same logits.
+    Raises ModelError where two equal runs differ, where samples run alone all get the same logits, and where
+    what seemed to count samples counts positions.
     """
     if subject.batch is None:  # of very many scores a few samples will do
         few = max(2, _NUMBERS // (subject.positions * subject.classes))
@@ -67,6 +68,8 @@ def settle(subject: Subject, samples: Mapping[str, np.ndarray], settings: Engine
         and _same_among_others(run, samples, together, near)
     ):
         return Settled(subject, (_still(random),) if random else ())
+    if subject.sizes and any(subject.feeding.axes.values()):
+        raise samples_second(subject.model.path, subject.logits)
     if subject.batch is not None or _equal(alone, near) or not near(run.apart(samples), alone):
         raise _unsettled(subject)
     rows = [one.reshape(count, -1, subject.classes) for one in (alone, together)]
@@ -179,6 +182,15 @@ def _random(subject: Subject) -> ModelError:
         else f"the same samples get other logits in every run{_by(_mixers(subject))}",
         where=f"{subject.logits} in {subject.model.path}",
         hint="export it in inference mode (`model.eval()` in PyTorch)",
+    )
+
+
+def samples_second(path: str, logits: str) -> ModelError:
+    """Of scores that have positions first and samples second."""
+    return ModelError(
+        "the scores count positions first and samples second, [T, N, C]",
+        where=f"{logits} in {path}",
+        hint="export the model with samples first, [N, T, C]",
     )
 
 

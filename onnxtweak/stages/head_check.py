@@ -13,12 +13,19 @@ from onnxtweak.engine.subject import OF_DETECTORS, Subject
 from onnxtweak.errors import DataError, ModelError, UsageError
 from onnxtweak.model.file.load_failures import repair
 from onnxtweak.model.head_kind import HeadKind, head_kind
+from onnxtweak.model.inspect.batch import positions_first
 from onnxtweak.settings import DataSettings, FitSettings
+from onnxtweak.stages.companions import samples_second
 from onnxtweak.stages.lines.find_alphabet import with_alphabet
 
 
 def known_head(opened: Opened) -> HeadKind:
-    """What the model looks like. Raises ModelError for an embedding that nobody called class scores."""
+    """What the model looks like.
+
+    Raises ModelError for an embedding that nobody called class scores, and for scores [T, N, C].
+    """
+    if positions_first(opened.model.graph, opened.logits.name):
+        raise samples_second(opened.model.path, opened.logits.name)
     found = head_kind(opened.model.graph, opened.logits, opened.detector)
     if found.kind == "embedding":
         raise ModelError(

@@ -219,3 +219,29 @@ def _verified(file, data=None):
     return commands.verify(
         tweaked=str(file), data=None if data is None else DataSettings((str(data),)), engine=ENGINE
     )
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        (("N", "T", 4), ("T", "N", 3)),
+        (("batch", "T", 4), (None, "batch", 3)),
+        ((1, "T", 4), ("T", 1, 3)),
+        ((1, 6, 4), (6, 1, 3)),
+        (("a", "b", 4), ("b", "a", 3)),  # whose names do not tell, but what a position reads
+    ],
+)
+def test_scores_with_positions_first_are_refused(given, shown, tmp_path):
+    net = NetBuilder()
+    rows = net.op("Transpose", "x", perm=[0, 2, 1])
+    hidden = net.op("Relu", net.op("Conv", rows, net.he(8, 4, 3), pads=[1, 1], kernel_shape=[3]))
+    scores = net.op("Conv", hidden, net.he(3, 8, 1), kernel_shape=[1])
+    net.op("Softmax", net.op("Transpose", scores, perm=[2, 0, 1]), axis=2, name="answer")
+    path, rng = tmp_path / "m.onnx", np.random.default_rng(0)
+    path.write_bytes(net.model({"x": (FLOAT, given)}, {"answer": (FLOAT, shown)}).SerializeToString())
+    data = rng.normal(0, 1, (40, 6, 4)).astype(np.float32), rng.integers(0, 3, (40, 6))
+    with pytest.raises(ModelError, match=r"positions first and samples second, \[T, N, C\]") as error:
+        onnxtweak.evaluate(path, data=data, device="cpu")
+    assert error.value.hint == "export the model with samples first, [N, T, C]"
+    if given != ("a", "b", 4):
+        assert any("[T, N, C], which is not supported" in note for note in onnxtweak.inspect(path).notes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from onnx import NodeProto
@@ -15,6 +16,7 @@ _RANDOM = frozenset(
 # One scale, mean or maximum of the whole tensor, all samples of a batch together.
 _WHOLE = frozenset({"DynamicQuantizeLinear", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM"})
 _NO_SYMBOLS = {"?", "None", "-1"}  # what some exporters write on every axis of unknown size
+_SAMPLES = re.compile(r"n|b|bsz?|.*batch.*|.*samples?", re.IGNORECASE)  # how exporters call their axis
 _ALONG_AXIS = frozenset({"Softmax", "LogSoftmax", "Hardmax", "CumSum", "LpNormalization", "ArgMax", "TopK"})
 
 
@@ -24,7 +26,7 @@ def batch_axes(graph: GraphIndex, logits: str) -> dict[str, int | None]:
     It is the axis whose symbolic size is the first of the logits, or of an output; where sizes are fixed, the
     only axis of the size that an output begins with. Where these do not tell, it is the first.
     """
-    heads = {shape[0] for name in _shown(graph, logits) if (shape := _shape(graph, name))} - {None}
+    heads = _first(graph, logits) - {None}
     symbols = {size for size in heads if isinstance(size, str)} - _NO_SYMBOLS
     sizes = {size for size in heads if isinstance(size, int)}
     shapes = {value.name: _declared(graph, value.name) for value in graph.inputs}
@@ -34,7 +36,9 @@ def batch_axes(graph: GraphIndex, logits: str) -> dict[str, int | None]:
             axes[name] = None
             continue
         places = [axis for axis, size in enumerate(shape or ()) if size in symbols]
-        if not places and shape is not None and len(sizes) == 1 and all(isinstance(s, int) for s in shape):
+        if shape is not None and shape[0] == 1 and _second(graph, logits) == {1}:  # of [T, 1, C] it is T
+            places = []
+        elif not places and shape is not None and len(sizes) == 1 and all(isinstance(s, int) for s in shape):
             equal = [axis for axis, size in enumerate(shape) if size in sizes]
             places = equal if len(equal) == 1 and len(shape) > 2 else []
         axes[name] = places[0] if places and 0 not in places else 0
@@ -43,6 +47,15 @@ def batch_axes(graph: GraphIndex, logits: str) -> dict[str, int | None]:
         for name, shape in shapes.items()
     )
     return {name: None if free and shapes[name] == (1,) else axis for name, axis in axes.items()}
+
+
+def positions_first(graph: GraphIndex, logits: str) -> bool:
+    """Whether scores are [T, N, C]: not their first axis but the second is what inputs call samples."""
+    heads = {shape[0] for value in graph.inputs if len(shape := _declared(graph, value.name) or ()) > 1}
+    named = {size for size in heads if isinstance(size, str) and _SAMPLES.fullmatch(size)}
+    if heads == {1}:
+        named = heads
+    return bool(named & _second(graph, logits)) and not named & _first(graph, logits)
 
 
 def random_operators(graph: GraphIndex, logits: str) -> list[str]:
@@ -59,6 +72,16 @@ def _shown(graph: GraphIndex, logits: str) -> list[str]:
     """The tensors whose first axis counts samples: the logits, and the outputs that they decide."""
     after = graph.descendants([logits])
     return [logits, *(value.name for value in graph.outputs if graph.position(value.name) in after)]
+
+
+def _first(graph: GraphIndex, logits: str) -> set[int | str | None]:
+    return {shape[0] for name in _shown(graph, logits) if (shape := _shape(graph, name))}
+
+
+def _second(graph: GraphIndex, logits: str) -> set[int | str | None]:
+    """Sizes of the axis after the first, where there are scores at positions."""
+    shapes = (_shape(graph, name) for name in _shown(graph, logits))
+    return {shape[1] for shape in shapes if shape is not None and len(shape) > 2}
 
 
 def _shape(graph: GraphIndex, name: str) -> tuple[int | str | None, ...] | None:
