@@ -7,11 +7,11 @@ import time
 import numpy as np
 
 from onnxtweak.bounded import require_number
-from onnxtweak.engine.opened import open_model
+from onnxtweak.engine.opened import opened_model
 from onnxtweak.engine.subject import Subject
 from onnxtweak.model.edit.splice import require_same_base
 from onnxtweak.model.edit.tweak_file import load
-from onnxtweak.model.file.model_file import ModelSource
+from onnxtweak.model.file.model_file import ModelSource, read_model
 from onnxtweak.model.file.output_file import Delivery
 from onnxtweak.model.file.output_paths import check_model_output
 from onnxtweak.patch import Tweak
@@ -53,8 +53,9 @@ def apply(
     begin = time.perf_counter()
     loaded = tweak if isinstance(tweak, Tweak) else load(tweak)
     protect = [] if isinstance(tweak, Tweak) else [tweak]
-    opened = open_model(model, recorded_taps(loaded.logits, loaded.provenance))
-    require_same_base(opened.model, loaded)
+    file = read_model(model)
+    require_same_base(file, loaded)
+    opened = opened_model(file, recorded_taps(loaded.logits, loaded.provenance))
     check_model_output(opened.model, output.path, force=output.force, protect=protect)
     subject, feeds = open_subject(opened, [loaded], engine)
     if not loaded.patch.changes_logits and not shadow:

@@ -13,7 +13,7 @@ from onnxtweak.engine.opened import opened_model
 from onnxtweak.engine.subject import Subject
 from onnxtweak.errors import UsageError
 from onnxtweak.model.edit.slot import Slot, adapter_bytes, fill, slot_inside, with_slot
-from onnxtweak.model.edit.splice import splice
+from onnxtweak.model.edit.splice import require_same_base, splice
 from onnxtweak.model.edit.tweak_file import load
 from onnxtweak.model.file.model_file import ModelFile, read_model
 from onnxtweak.model.file.output_file import Delivery, write_atomic
@@ -25,7 +25,7 @@ from onnxtweak.model.file.output_paths import (
 )
 from onnxtweak.patch import Tweak
 from onnxtweak.results import Applied
-from onnxtweak.settings import FINITE, EngineSettings, OutputSettings, TapSettings
+from onnxtweak.settings import FINITE, EngineSettings, OutputSettings
 from onnxtweak.stages.checks import (
     as_subject,
     check_checker,
@@ -38,7 +38,7 @@ from onnxtweak.stages.checks import (
 from onnxtweak.stages.deliver import write_checked
 from onnxtweak.stages.head_check import require_no_boxes
 from onnxtweak.stages.open_job import file_ref, model_ref
-from onnxtweak.stages.open_tweak import open_subject
+from onnxtweak.stages.open_tweak import open_subject, recorded_taps
 from onnxtweak.stages.preprocess_record import shared_by
 from onnxtweak.types import PLACE, Check, FileRef, Progress, Tap, silent
 
@@ -66,6 +66,8 @@ def slot(
     existing = slot_inside(file.proto)
     if existing is not None:
         return _adapter_alone(file, existing, loaded, output, scale, begin, protect)
+    for tweak in loaded:
+        require_same_base(file, tweak)
     places = [Path(output.path).parent / f"{Path(tweak).stem}.onnx_adapter" for tweak in tweaks]
     if len(set(places)) < len(places):
         raise UsageError("two tweak files have the same name", hint="rename one: so would their adapters")
@@ -74,7 +76,8 @@ def slot(
     check_distinct([output.path, *copies, *places])
     for place in places:
         check_output(place, force=output.force, protect=protect)
-    subject, feeds = open_subject(opened_model(file, TapSettings(logits=loaded[0].logits)), loaded, engine)
+    taps = recorded_taps(loaded[0].logits, loaded[0].provenance)
+    subject, feeds = open_subject(opened_model(file, taps), loaded, engine)
     require_no_boxes(subject, "a slot")
     data = _slotted(subject, loaded)
     slotted = as_subject(subject, data)

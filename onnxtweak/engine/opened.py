@@ -19,6 +19,7 @@ from onnxtweak.model.detector.layout import Detector
 from onnxtweak.model.detector.search import find_detector
 from onnxtweak.model.feature_names import feature_names
 from onnxtweak.model.file.model_file import ModelFile, ModelSource, read_model
+from onnxtweak.model.file.tweak_metadata import recorded_axis, tweaks_inside
 from onnxtweak.model.inspect.batch import batch_axes
 from onnxtweak.model.inspect.logits import Logits, find_logits
 from onnxtweak.model.inspect.shapes import known_shape
@@ -159,10 +160,13 @@ def open_model(path: ModelSource, settings: TapSettings) -> Opened:
 def opened_model(model: ModelFile, settings: TapSettings) -> Opened:
     """The same for a model in memory."""
     path = model.path
-    # Who says which axis counts the classes says that these are no anchors.
-    detector = None if settings.class_axis is not None else find_detector(model.graph, settings.logits)
+    # Who says which axis counts the classes says that these are no anchors; so did who made a tweak inside.
+    axis = settings.class_axis if settings.class_axis is not None else _axis_inside(model, settings.logits)
+    detector = None if axis is not None else find_detector(model.graph, settings.logits)
     if detector is None:
         logits = find_logits(model.graph, settings.logits, settings.class_axis)
+        if axis is not None and not _counts_over(logits, axis):
+            logits = find_logits(model.graph, settings.logits, axis)
     else:
         logits = _of_detector(model, detector)
     needed = model.graph.needed_inputs([logits.name, logits.output])
@@ -173,6 +177,22 @@ def opened_model(model: ModelFile, settings: TapSettings) -> Opened:
         )
     axes = batch_axes(model.graph, logits.name)
     return Opened(model, logits, ports, axes, named=settings.logits is not None, detector=detector)
+
+
+def _axis_inside(model: ModelFile, logits: str | None) -> int | None:
+    """Which axis counts the classes, as the last tweak inside records it, of the scores that are meant."""
+    inside = tweaks_inside(model.proto)
+    if not inside or logits not in (None, inside[-1].logits):
+        return None
+    last = inside[-1]
+    slotted = {"logits_layout": last.patch.get("layout")}  # which is all that a slot records
+    return recorded_axis(slotted | last.provenance)
+
+
+def _counts_over(logits: Logits, axis: int) -> bool:
+    """Whether the graph tells that the classes are on this axis of scores at positions; 0: on none."""
+    at = logits.axis if logits.layout is None else max(logits.layout.find("C"), NO_AXIS)
+    return at == axis or (axis == NO_AXIS and bool(at and logits.shape and logits.shape[at] == 1))
 
 
 def _of_detector(model: ModelFile, detector: Detector) -> Logits:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -185,7 +186,7 @@ def _random(subject: Subject) -> ModelError:
     )
 
 
-def samples_second(path: str, logits: str) -> ModelError:
+def samples_second(path: str | Path, logits: str) -> ModelError:
     """Of scores that have positions first and samples second."""
     return ModelError(
         "the scores count positions first and samples second, [T, N, C]",

@@ -78,7 +78,7 @@ def has_several(kind: HeadKind, dataset: Dataset, data: DataSettings) -> bool:
     return dataset.several or bare
 
 
-def check_labels_fit(kind: HeadKind, dataset: Dataset, subject: Subject) -> tuple[str, ...]:
+def check_labels_fit(kind: HeadKind, dataset: Dataset, subject: Subject, opened: Opened) -> tuple[str, ...]:
     """What is said about the model, if it is no plain classifier.
 
     Raises DataError for labels that are no classes of the model.
@@ -86,7 +86,7 @@ def check_labels_fit(kind: HeadKind, dataset: Dataset, subject: Subject) -> tupl
     if subject.detector is not None:
         return ()
     if not dataset.own:
-        _require_positions(kind, dataset, subject)
+        _require_positions(kind, dataset, subject, guessed=not opened.logits.chooses)
     numbers = np.empty(0, np.int64) if dataset.sizes or dataset.several else np.unique(dataset.labels)
     if kind.kind == "one number" and len(numbers) and not 0 <= numbers[0] <= numbers[-1] <= 1:
         raise DataError(
@@ -107,8 +107,11 @@ def check_labels_fit(kind: HeadKind, dataset: Dataset, subject: Subject) -> tupl
     return (kind.said,)
 
 
-def _require_positions(kind: HeadKind, dataset: Dataset, subject: Subject) -> None:
-    """Raise DataError where labels are not at the positions where the model has scores."""
+def _require_positions(kind: HeadKind, dataset: Dataset, subject: Subject, *, guessed: bool) -> None:
+    """Raise DataError where labels are not at the positions where the model has scores.
+
+    guessed : whether the axis of the classes is what the shape of the scores suggests.
+    """
     wanted = tuple(size for size in subject.sizes if size > 1)
     if dataset.sizes == wanted or not dataset.labelled:
         return
@@ -119,7 +122,9 @@ def _require_positions(kind: HeadKind, dataset: Dataset, subject: Subject) -> No
     labelled = "x".join(map(str, dataset.sizes))
     given = f"at each of {labelled} positions" if dataset.sizes else "per sample"
     hint = f"give labels of shape (N, {', '.join(map(str, wanted))})"
-    if steps := _coarser(dataset.sizes, wanted):
+    if guessed and (axis := _other_axis(subject, dataset.sizes)) is not None:
+        hint += f"; or, if it is axis {axis} of the scores that counts the classes, add --class-axis {axis}"
+    elif steps := _coarser(dataset.sizes, wanted):
         every = ", ".join(f"{step // 2}::{step}" for step in steps)
         hint += f", such as y[:, {every}]; or export the model with its scores resized to {labelled}"
     if kind.kind == "several labels at positions" and subject.classes > 1:
@@ -133,6 +138,15 @@ def _require_positions(kind: HeadKind, dataset: Dataset, subject: Subject) -> No
         where=dataset.parts[0].label_where,
         hint=hint,
     )
+
+
+def _other_axis(subject: Subject, sizes: tuple[int, ...]) -> int | None:
+    """The axis of the scores without which they have the positions that labels have."""
+    own = iter(subject.sizes)
+    shape = [{"C": subject.classes, "1": 1}.get(axis) or next(own) for axis in subject.layout[1:]]
+    wide = {number: size for number, size in enumerate(shape, 1) if size > 1}
+    rest = {axis: tuple(size for other, size in wide.items() if other != axis) for axis in wide}
+    return next((axis for axis in wide if rest[axis] == sizes and subject.layout[axis] == "P"), None)
 
 
 def _coarser(sizes: tuple[int, ...], wanted: tuple[int, ...]) -> tuple[int, ...]:

@@ -240,7 +240,7 @@ def _job(
         splits, subject = settle_boxes(splits, subject, few, engine, origin.data, whole=origin.whole)
     else:
         splits, subject = settle_lines(splits, subject, engine, origin.data, whole=origin.whole)
-    said = [note for data in _datasets(splits) for note in check_labels_fit(kind, data, subject)]
+    said = [note for data in _datasets(splits) for note in check_labels_fit(kind, data, subject, opened)]
     said += also_changed(opened)
     # The notes begin with how samples are prepared: a wrong scale or layout shows here.
     prepared = [line.removeprefix("note: ") for line in splits.fit.dataset.describe().splitlines()]

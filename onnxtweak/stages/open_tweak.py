@@ -12,6 +12,7 @@ from onnxtweak.engine.opened import Opened
 from onnxtweak.engine.subject import Subject, made_up_samples, measured
 from onnxtweak.errors import ModelError
 from onnxtweak.head import Readout
+from onnxtweak.model.file.tweak_metadata import recorded_axis
 from onnxtweak.patch import Tweak
 from onnxtweak.settings import EngineSettings, TapSettings
 from onnxtweak.stages.companions import settle
@@ -42,11 +43,7 @@ def with_recorded_readout(opened: Opened, provenance: Mapping[str, Any]) -> Open
 
 def recorded_taps(logits: str, provenance: Mapping[str, Any]) -> TapSettings:
     """Where the scores are, and at positions which axis counts the classes, as when a tweak was made."""
-    layout = provenance.get("logits_layout")
-    axis = None
-    if isinstance(layout, str) and "P" in layout and "detector" not in provenance:
-        axis = max(layout.find("C"), 0)
-    return TapSettings(logits=logits, class_axis=axis)
+    return TapSettings(logits=logits, class_axis=recorded_axis(provenance))
 
 
 def open_subject(

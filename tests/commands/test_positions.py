@@ -438,3 +438,40 @@ def test_maps_that_an_old_opset_cannot_resize_are_said_to_be_left_out(tmp_path, 
     job = prepare(str(tmp_path / "net.onnx"), data, EngineSettings(device="cpu"), TapSettings(), silent)
     notes = [note for note in job.splits.notes if f"left out (`coarse`): opset {opset} cannot" in note]
     assert len(notes) == said and ("coarse" in [tap.name for tap in job.taps]) == (not said)
+
+
+def test_an_axis_that_was_said_is_known_of_the_new_file(tmp_path):
+    """Scores of 4 x 9 positions, of which the graph suggests that the first axis counts classes."""
+    net, rng, weak = NetBuilder(), np.random.default_rng(0), np.array([1, 1, 0.2, 1, 1], np.float32)
+    hidden = net.op("Relu", net.conv("x", (3, 12)))
+    own = net.op("Transpose", net.conv(hidden, (12, CLASSES), kernel=1), perm=[0, 2, 3, 1])
+    declared, x = (
+        {"x": (TensorProto.FLOAT, ["N", 3, 4, 9])},
+        rng.normal(0, 1, (60, 3, 4, 9)).astype(np.float32),
+    )
+    whole = net.model(declared, {own: (TensorProto.FLOAT, [None] * 4)})
+    (truth,) = plain_session(whole.SerializeToString()).run(None, {"x": x})
+    y = truth.argmax(3)
+    net.op("Mul", own, net.const(weak), name="answer")
+    model, new = tmp_path / "m.onnx", tmp_path / "n.onnx"
+    onnx.save(net.model(declared, {"answer": (TensorProto.FLOAT, ["N", 4, 9, CLASSES])}), model)
+    with pytest.raises(DataError) as error:
+        onnxtweak.evaluate(model, data=(x, y))
+    assert error.value.hint.endswith("axis 3 of the scores that counts the classes, add --class-axis 3")
+    tweak = tmp_path / "t.safetensors"
+    onnxtweak.fit(model, data=(x, y), class_axis=3, target=2, output=new, tweak=tweak, **QUICK)
+    right = (shown(new, x, 3) == y).mean()
+    assert onnxtweak.evaluate(new, data=(x, y)).metrics.overall == pytest.approx(right)
+    assert right > (shown(model, x, 3) == y).mean() and onnxtweak.inspect(new).class_axis == 3
+    slot(model=str(model), tweaks=[str(tweak)], output=OutputSettings(str(tmp_path / "slot.onnx")))
+    found = onnxtweak.evaluate(tmp_path / "slot.onnx", data=(x, y)).metrics.overall
+    assert found == pytest.approx((shown(model, x, 3) == y).mean())
+
+
+@pytest.mark.parametrize("way", [[], ["--slot"], ["--shadow"]])
+def test_a_tweak_of_another_model_is_named_before_anything_else(way, tmp_path, capsys):
+    one, other = (model_at_positions(kind, tmp_path, samples=40) for kind in ("tokens", "pixels"))
+    onnxtweak.fit(other.model, data=other.data, target=2, tweak=tmp_path / "t.safetensors", **QUICK)
+    words = ["apply", str(one.model), str(tmp_path / "t.safetensors"), "-o", str(tmp_path / "n.onnx")]
+    assert main([*words, *way]) == 2
+    assert "error: the tweak belongs to another model" in capsys.readouterr().err

@@ -63,6 +63,17 @@ class TweakInside:
         return facts
 
 
+def recorded_axis(provenance: Mapping[str, Any]) -> int | None:
+    """Which axis of scores at positions counted the classes when a tweak was made, 0 where none did.
+
+    None where there were no positions, or anchors of a detector.
+    """
+    layout = provenance.get("logits_layout")
+    if not isinstance(layout, str) or "P" not in layout or "detector" in provenance:
+        return None
+    return max(layout.find("C"), 0)
+
+
 _AS_JSON = ("classes", "scale", "patch", "provenance", "undo")
 _DIGESTS = "digests"
 _FIELDS = tuple(name for name in TweakInside.__dataclass_fields__ if name not in ("number", _DIGESTS))

@@ -52,9 +52,7 @@ def batch_axes(graph: GraphIndex, logits: str) -> dict[str, int | None]:
 def positions_first(graph: GraphIndex, logits: str) -> bool:
     """Whether scores are [T, N, C]: not their first axis but the second is what inputs call samples."""
     heads = {shape[0] for value in graph.inputs if len(shape := _declared(graph, value.name) or ()) > 1}
-    named = {size for size in heads if isinstance(size, str) and _SAMPLES.fullmatch(size)}
-    if heads == {1}:
-        named = heads
+    named = heads if heads == {1} else {size for size in heads if _SAMPLES.fullmatch(str(size))}
     return bool(named & _second(graph, logits)) and not named & _first(graph, logits)
 
 
