@@ -54,6 +54,7 @@ def inspect(
     found = hidden(opened)
     kind = head_kind(opened.model.graph, opened.logits, opened.detector)
     notes = [kind.said] if kind.said else []
+    notes += _guessed(opened, kind, taps)
     characters = with_alphabet(DataSettings(), opened).alphabet
     if characters is not None:
         notes.append(
@@ -71,7 +72,7 @@ def inspect(
         notes.append(HOW_TO_QUANTISE)
     shapes: Shapes = {}
     chosen: tuple[Tap, ...] = ()
-    classes = opened.logits.classes
+    classes = _declared_classes(opened)
     samples = None
     if data is not None:
         data, recorded = as_recorded(data, opened.model)
@@ -172,6 +173,26 @@ def _class_axis(opened: Opened, kind: HeadKind) -> int | None:
     if kind.kind not in ("positions", "several labels at positions"):
         return None
     return opened.logits.axis or None
+
+
+def _guessed(opened: Opened, kind: HeadKind, taps: TapSettings) -> list[str]:
+    """A note where nothing but their shape tells which axis of scores at positions counts the classes."""
+    logits = opened.logits
+    sure = logits.chooses or logits.rule == "before Sigmoid" or taps.class_axis is not None
+    if kind.kind != "positions" or kind.said or sure or not logits.axis or tweaks_inside(opened.model.proto):
+        return []
+    return [
+        f"that axis {logits.axis} counts the classes is a guess by its size: --class-axis N says otherwise"
+    ]
+
+
+def _declared_classes(opened: Opened) -> int | None:
+    """How many classes there are, as far as the file tells, whatever sizes other axes have."""
+    logits = opened.logits
+    if logits.classes is not None or logits.shape is None or not logits.axis or opened.detector is not None:
+        return logits.classes
+    size = logits.shape[logits.axis]
+    return size if isinstance(size, int) else None
 
 
 def _require_startable(opened: Opened) -> None:

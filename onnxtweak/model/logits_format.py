@@ -73,13 +73,17 @@ NO_AXIS = 0  # in place of the axis of the classes: none counts them, and each p
 def class_axis_of(shape: Sequence[int | str | None] | None, decides: int | None) -> int | None:
     """Which axis of scores at positions counts the classes; None where nothing tells.
 
-    decides : the axis that the model chooses a class over, from either end. Without it, the channels of an
-    image: axis 1 or the last, where its size alone is known, or is smaller than both others.
+    decides : the axis that the model chooses a class over, from either end. Without it, of a sequence the
+    only axis whose size is known, and more than 1; of an image its channels: axis 1 or the last, where its
+    size alone is known, or is smaller than both others.
     """
     if shape is None:
         return decides if decides is None or decides > 0 else None
     if decides is not None:
         return decides % len(shape) or None
+    if len(shape) == 3:
+        known = [axis for axis in (1, 2) if isinstance(shape[axis], int)]
+        return known[0] if len(known) == 1 and shape[known[0]] != 1 else None
     if len(shape) != 4:
         return None
     for axis, others in ((1, shape[2:]), (3, shape[1:3])):

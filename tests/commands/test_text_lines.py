@@ -163,12 +163,19 @@ def test_texts_without_an_alphabet_and_scores_without_a_softmax(made, tmp_path):
     proto.graph.node.append(onnx.helper.make_node("Identity", softmax.input, softmax.output))
     onnx.save(proto, tmp_path / "raw.onnx")
     asked = {"data": made.data, "alphabet": list(CHARACTERS)}
+    guessed = onnxtweak.evaluate(tmp_path / "raw.onnx", **asked)  # only one axis has a known size
+    seen = onnxtweak.inspect(tmp_path / "raw.onnx")
+    assert (seen.class_axis, seen.classes) == (2, CLASSES)
+    assert any("axis 2 counts the classes is a guess" in note for note in seen.notes)
+    proto.graph.output[0].type.tensor_type.shape.dim[2].dim_param = "classes"
+    onnx.save(proto, tmp_path / "raw.onnx")
     with pytest.raises(UsageError, match="shows no class at each position") as caught:
         onnxtweak.evaluate(tmp_path / "raw.onnx", **asked)
     assert caught.value.hint.endswith("--class-axis 2")
     raw = onnxtweak.evaluate(tmp_path / "raw.onnx", **asked, class_axis=2)
     known = onnxtweak.evaluate(made.model, data=made.data)
-    assert [one.value for one in raw.readings] == [one.value for one in known.readings]
+    values = [[one.value for one in found.readings] for found in (raw, guessed, known)]
+    assert values[0] == values[1] == values[2]
 
 
 def test_empty_lines_and_blanks_at_the_ends_do_not_count(made, tmp_path):
