@@ -43,7 +43,7 @@ class _OfClass:
         objects = weights @ self.there
         areas = np.zeros((len(weights), len(self.right)))
         rows, step = np.flatnonzero(objects > 0), max(_BLOCK // max(self.right.size, 1), 1)
-        for some in np.split(rows, range(step, len(rows), step)) if len(self.sample) else ():
+        for some in np.split(rows, range(step, len(rows), step)) if len(rows) and len(self.sample) else ():
             own = weights[some].take(self.sample, axis=1)
             found = np.cumsum(own[:, None] * self.right, axis=2)
             areas[some] = _areas(found, np.cumsum(own, axis=1)[:, None], objects[some, None, None])

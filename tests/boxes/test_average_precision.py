@@ -77,6 +77,11 @@ def test_weights_count_samples_as_often():
     assert once == pytest.approx(51 / 101) and three == pytest.approx(76 / 101) and np.isnan(none)
 
 
+def test_a_class_without_objects_has_none_whatever_is_found():
+    made = found([(0, 0, 0.9, *BOX), (0, 1, 0.8, *BOX)], [(0, 0, *BOX)], classes=3)
+    assert made.average_precision()[0].tolist() == pytest.approx([1, np.nan, np.nan], nan_ok=True)
+
+
 def test_suppression_keeps_the_best_of_each_class():
     boxes = np.array([BOX, BOX + 1, BOX + 20], np.float32)
     scores = np.array([[0.5, 0.9], [0.9, 0.1], [0.2, 0.0005]])
