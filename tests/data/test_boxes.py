@@ -153,6 +153,26 @@ def test_arrays_of_a_program(folders):
     each = onnxtweak.evaluate(made.model, data=(made.x, lists), device="cpu")
     named = onnxtweak.evaluate(made.model, data={"x": made.x, "boxes": made.boxes}, device="cpu")
     assert whole.metrics.overall == each.metrics.overall == named.metrics.overall
+    streamed = {
+        "samples": zip(made.x, lists, strict=True),
+        "pairs": list(zip(made.x, lists, strict=True)),
+        "batches": ((made.x[k : k + 5], lists[k : k + 5]) for k in range(0, 24, 5)),
+        "mappings": ({"x": made.x[k : k + 9], "boxes": lists[k : k + 9]} for k in range(0, 24, 9)),
+        "rows": (made.x, made.boxes.tolist()),
+    }
+    for form, data in streamed.items():
+        found = onnxtweak.evaluate(made.model, data=data, device="cpu")
+        assert found.metrics.overall == whole.metrics.overall, form
+
+
+def test_a_batch_of_what_is_no_box_is_named(folders):
+    _, made = folders
+    with pytest.raises(DataError, match="boxes of 4 samples, but there are 5") as error:
+        onnxtweak.evaluate(made.model, data=[{"x": made.x[:5], "boxes": [np.empty((0, 5))] * 4}].__iter__())
+    assert "batch 0" in error.value.where
+    outside = np.array([[0, 99, 99, 120, 120], [1, 0, 0, 16, 16]])
+    found = onnxtweak.evaluate(made.model, data=iter([(made.x[:1], [outside])]), device="cpu")
+    assert any("1 of 2 boxes, outside of their pictures" in note for note in found.notes)
 
 
 def test_a_line_that_is_no_box_is_named(folders, tmp_path):

@@ -32,10 +32,28 @@ def rows_of(
 
     With notes on those that are left out.
 
-    raw : rows (B, 6), or an array (n, 5) for each of N samples. column : of the samples, which `spec` takes.
-    Raises DataError where they are neither, or make no sense.
+    raw : as of `objects_in`. column : of the samples, which `spec` takes. Raises DataError where they are
+    none, or make no sense.
     """
-    count = column.shape[0]
+    return placed_rows(objects_in(raw, column.shape[0], where), column, spec, preprocess, where)
+
+
+def placed_rows(
+    objects: Sequence[np.ndarray], column: Column, spec: InputSpec, preprocess: Preprocess, where: str
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """As `rows_of`, of the objects (n, 5) of each sample."""
+    size = _size(column, spec, preprocess)
+    require_pixels(objects, where)
+    return placed_in_all(objects, [size] * len(objects), preprocess)
+
+
+def objects_in(raw: Any, count: int, where: str) -> list[np.ndarray]:
+    """The objects (n, 5) of each of so many samples: class and corners in pixels as stored.
+
+    raw : rows (B, 6), or an array (n, 5) for each sample. Raises DataError where they are neither.
+    """
+    if isinstance(raw, Sequence) and len(raw) and all(_shape(row) == (6,) for row in raw):
+        raw = np.asarray(raw, np.float64)
     found = [np.empty((0, 5))] * count
     if isinstance(raw, np.ndarray) and raw.ndim == 2 and raw.shape[1] == 6 and raw.dtype.kind in "iuf":
         sample = raw[:, 0]
@@ -46,7 +64,7 @@ def rows_of(
             raise DataError(what, where=f"row {row} of {where}", hint=_HINT)
         for number in range(count):
             found[number] = raw[sample == number, 1:]
-    elif isinstance(raw, Sequence | np.ndarray) and len(raw) and all(map(_is_objects, raw)):
+    elif isinstance(raw, Sequence | np.ndarray) and len(raw) and all(map(is_objects, raw)):
         if len(raw) != count:
             hint = "give an array (n, 5) for each sample, an empty one where there is no object"
             raise DataError(
@@ -60,16 +78,23 @@ def rows_of(
             f"labels of shape {shape}" if shape is not None else f"{type(raw).__name__} of {len(raw)} items"
         )
         raise DataError(f"{what} are no boxes, as the detector wants them", where=where, hint=_HINT)
-    size = _size(column, spec, preprocess)
     for number in range(count):
         checked(found[number], f"sample {number} of {where}")
-    require_pixels(found, where)
-    return placed_in_all(found, [size] * count, preprocess)
+    return found
 
 
-def _is_objects(value: Any) -> bool:
-    shape = np.shape(value)
-    return (len(shape) == 2 and shape[1] == 5) or shape == (0,)
+def is_objects(value: Any) -> bool:
+    """Whether a value may be the objects of one sample."""
+    shape = _shape(value)
+    return shape == (0,) or (shape is not None and len(shape) == 2 and shape[1] == 5)
+
+
+def _shape(value: Any) -> tuple[int, ...] | None:
+    """None for lists of different lengths, and whatever else is no array."""
+    try:
+        return np.shape(value)
+    except Exception:  # conversion is foreign code
+        return None
 
 
 def checked(objects: np.ndarray, where: object, hint: str = _HINT) -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from onnxtweak.data.array_names import BOXES, CLASSES, match_group, match_inputs, match_labels, stored_labels
-from onnxtweak.data.preprocess.one_sample import of_one_sample
+from onnxtweak.data.preprocess.one_sample import is_one_sample, of_one_sample
 from onnxtweak.data.samples import (
     ArrayColumn,
     Column,
@@ -21,7 +21,7 @@ from onnxtweak.data.samples import (
     with_rows,
 )
 from onnxtweak.data.several.own_sizes import RowsColumn, as_objects
-from onnxtweak.data.sources.boxes.rows import rows_of
+from onnxtweak.data.sources.boxes.rows import is_objects, rows_of
 from onnxtweak.data.sources.memory.values import as_array, unequal_rows
 from onnxtweak.errors import DataError
 from onnxtweak.in_memory import InMemory, is_array
@@ -52,6 +52,9 @@ def read_arrays(source: InMemory, inputs: Sequence[InputSpec], reading: Reading)
         else as_objects(own)
         for name, stored in bound.items()
     }
+    shapes = {name: array.shape for name, array in arrays.items()}
+    if reading.boxes and is_objects(labels) and is_one_sample(shapes, np.shape(labels), inputs):
+        arrays, labels = {name: array[None] for name, array in arrays.items()}, [labels]
     groups = {name: match_group(found, name, None, str(source)) for name in reading.groups}
     classes = next((name for name in CLASSES if name in found and name not in bound.values()), None)
     columns = {name: _column(arrays[name], f"{stored} in {source}") for name, stored in bound.items()}

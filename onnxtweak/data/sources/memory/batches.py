@@ -18,10 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from onnxtweak.data.array_names import match_inputs, match_labels
+from onnxtweak.data.array_names import BOXES, match_inputs, match_labels
 from onnxtweak.data.groups import NoColumn, no_column
 from onnxtweak.data.preprocess.one_sample import is_one_sample
 from onnxtweak.data.samples import GroupColumn, InputSpec, Part, Reading, by_option, with_rows
+from onnxtweak.data.sources.boxes.rows import objects_in, placed_rows
 from onnxtweak.data.sources.held_whole import require_small
 from onnxtweak.data.sources.memory.values import numpys, unequal_rows
 from onnxtweak.data.sources.spool import Spool, SpoolFolder, require_within, room_in
@@ -107,7 +108,8 @@ class _Spooled:
 
     def add(self, values: Any, raw: Any, here: str) -> None:
         """The inputs and labels of a batch, as they come. Raises DataError, OutputError."""
-        arrays, labels = _arrays(values, raw, self.inputs, here)
+        read = _with_objects if self.reading.boxes else _arrays
+        arrays, labels = read(values, raw, self.inputs, here)
         memory = self.reading.memory
         _require_room(arrays, here, memory)
         if not len(labels):
@@ -142,12 +144,20 @@ class _Spooled:
         """Make a part of the samples that no part has yet."""
         if not self.labels:
             return
+        columns = {name: one.column(f"`{name}` of {self.where}") for name, one in self.spools.items()}
+        labels, notes = np.concatenate(self.labels), tuple[str, ...]()
+        if self.reading.boxes:
+            spec = with_rows(self.inputs)[0]
+            labels, notes = placed_rows(
+                list(labels), columns[spec.name], spec, self.reading.preprocess, self.where
+            )
         self.parts.append(
             Part(
                 where=self.where,
                 origin=f"{self.where} from {self.rows - sum(map(len, self.labels))}",
-                columns={name: one.column(f"`{name}` of {self.where}") for name, one in self.spools.items()},
-                labels=np.concatenate(self.labels),
+                columns=columns,
+                labels=labels,
+                notes=notes,
                 label_where=self.where,
                 files=tuple(
                     (f"{name} {one.shape} {one.dtype.str}", one.path) for name, one in self.spools.items()
@@ -214,7 +224,8 @@ def _halves(batch: Any, inputs: Sequence[InputSpec], where: str, groups: Sequenc
     """The inputs of a batch and its labels, as they come. Raises DataError."""
     if isinstance(batch, Mapping):
         bound = match_inputs(batch, inputs, None, where, groups)
-        labels = batch[match_labels(batch, bound, None, where, groups)]
+        boxes = BOXES in batch and BOXES not in bound.values()
+        labels = batch[BOXES if boxes else match_labels(batch, bound, None, where, groups)]
         return {**batch, **{name: batch[stored] for name, stored in bound.items()}}, labels
     if not isinstance(batch, tuple | list) or len(batch) != 2:
         raise DataError("the batch is not a pair of inputs and labels", where=where, hint=BATCH_HINT)
@@ -259,6 +270,25 @@ def _arrays(
         if array.dtype.kind not in "biuf":
             raise DataError(f"`{name}` holds {array.dtype}, not numbers", where=where, hint="yield numbers")
         arrays[name] = array
+    return arrays, labels
+
+
+def _with_objects(
+    values: Any, raw: Any, inputs: Sequence[InputSpec], where: str
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """The arrays of a batch, and what is in each of its pictures: (n,) object of arrays (b, 5).
+
+    Raises DataError.
+    """
+    spec = with_rows(inputs)[0]
+    x = values.get(spec.name) if isinstance(values, Mapping) else values
+    shape = _array(x, f"`{spec.name}`", where).shape
+    alone = spec.sample is not None and len(shape) == len(spec.sample)
+    arrays, _ = _arrays(values, np.zeros(() if alone else shape[:1]), inputs, where)
+    count = len(arrays[spec.name])
+    labels = np.empty(count, object)
+    for row, own in enumerate(objects_in([raw] if alone else raw, count, where)):
+        labels[row] = own
     return arrays, labels
 
 
