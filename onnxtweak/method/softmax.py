@@ -8,18 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from onnxtweak.engine.machine.large_arrays import let_go
+from onnxtweak.engine.machine.large_arrays import let_go, light_parts
 
-# Numbers of a block of rows: it stays in the cache from the first step of a sum of exponentials to the last.
-# On a GPU it is worth the start of an operation.
-_BLOCK, _BLOCK_ON_GPU = 2**18, 2**26
+# Numbers of a block of rows on a GPU: it is worth the start of an operation.
+_ON_GPU = 2**26
 
 
 def row_blocks(Z: Any) -> Iterator[slice]:
     """Blocks of the rows of Z (N, C), NumPy's or CuPy's, for arithmetic that takes each row alone."""
-    block = _BLOCK if isinstance(Z, np.ndarray) else _BLOCK_ON_GPU
-    step = max(block // max(Z.shape[1], 1), 1)
-    return (slice(start, start + step) for start in range(0, len(Z), step))
+    return light_parts(Z, numbers=None if isinstance(Z, np.ndarray) else _ON_GPU)
 
 
 def softmax(logits: Any, xp: ModuleType = np) -> Any:

@@ -11,7 +11,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnxtweak.engine.machine.large_arrays import blocks, by_rows, chosen_rows, entries, is_mapped, let_go
+from onnxtweak.engine.machine.large_arrays import (
+    blocks,
+    by_rows,
+    chosen_rows,
+    entries,
+    is_mapped,
+    let_go,
+    light_blocks,
+)
 from onnxtweak.method.softmax import log_losses, row_blocks, sigmoid, softmax
 
 # 1 / tau is looked for within these factors of 1 / deviation of the logits. Logits that are right on every
@@ -103,7 +111,7 @@ def calibrated(Z: np.ndarray, labels: np.ndarray) -> Calibration:
     The two are fitted in turn. Each step on a bias is the logarithm of how often its class occurs over how
     often it is expected, which lowers the log-loss until the two agree. Classes without samples keep theirs.
     """
-    finite = [(own.min(), own.max()) for _, block in blocks(Z) if len(own := block[np.isfinite(block)])]
+    finite = [(own.min(), own.max()) for _, block in light_blocks(Z) if len(own := block[np.isfinite(block)])]
     low, high = (min(low for low, _ in finite), max(high for _, high in finite)) if finite else (0.0, 0.0)
     logits = by_rows(lambda Z: np.nan_to_num(Z, nan=low, posinf=high, neginf=low), Z)
     share = np.bincount(labels, minlength=Z.shape[1]) / max(len(labels), 1)
@@ -111,7 +119,7 @@ def calibrated(Z: np.ndarray, labels: np.ndarray) -> Calibration:
     temperatures, whole = [], np.zeros(Z.shape[1])
     for _ in range(_TURNS):
         temperatures.append(fit_temperature(logits, labels))
-        for _, block in blocks(logits):
+        for _, block in light_blocks(logits):
             block /= block.dtype.type(temperatures[-1])
         odds = by_rows(lambda logits: np.exp(logits - logits.max(axis=1, keepdims=True)), logits)
         bias = np.zeros(Z.shape[1])
@@ -121,7 +129,7 @@ def calibrated(Z: np.ndarray, labels: np.ndarray) -> Calibration:
             bias[present] += np.log(share[present] / np.maximum(expected[present], 1e-12))
             np.clip(bias, -_FARTHEST, _FARTHEST, out=bias)
             let_go(odds)
-        for _, block in blocks(logits):
+        for _, block in light_blocks(logits):
             block += bias.astype(block.dtype)
         whole += bias * np.prod(temperatures)
     return Calibration(by_rows(softmax, logits), temperatures[0], whole)

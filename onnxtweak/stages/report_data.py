@@ -39,7 +39,7 @@ from onnxtweak.data.dataset import Dataset
 from onnxtweak.data.splits import View
 from onnxtweak.data.thumbnails import thumbnail, with_masks
 from onnxtweak.engine.latency import paired_latency
-from onnxtweak.engine.machine.large_arrays import blocks, by_rows, let_go
+from onnxtweak.engine.machine.large_arrays import by_rows, let_go, light_blocks
 from onnxtweak.engine.subject import Subject, few_samples
 from onnxtweak.goal import ResolvedGoal
 from onnxtweak.head import Decisions
@@ -102,7 +102,7 @@ def of_choice(
     raises = len(of_targets) > 0 and of_targets.max() > 0
     direction = of_targets / of_targets.max() if raises else np.ones(len(goal))
     raised = np.empty((len(steps), len(labels)), bool)
-    for part, block in blocks(base) if len(steps) else ():
+    for part, block in light_blocks(base) if len(steps) else ():
         table = boost_table(block, labels[part], goal)
         raised[:, part] = [table.right(step * direction) for step in steps]
     biased = by_rows(lambda Z: goal.head.predict_biased(Z, bias), base)
@@ -120,7 +120,7 @@ def of_choice(
 def _lacks(Z: np.ndarray, labels: np.ndarray, goal: ResolvedGoal) -> np.ndarray:
     """By how much the best other class exceeds its own, of each sample of a target: float64."""
     found = [np.empty(0)]
-    for part, block in blocks(Z):
+    for part, block in light_blocks(Z):
         own = labels[part]
         wanted, table = goal.wanted(own), boost_table(block, own, goal)
         logit = table.target_logits[np.flatnonzero(wanted), goal.place(own[wanted])]

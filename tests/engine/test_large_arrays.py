@@ -15,6 +15,7 @@ from onnxtweak.engine.machine.large_arrays import (
     any_in_columns,
     beside,
     blocks,
+    by_rows,
     column_sums,
     end_to_end,
     filled,
@@ -22,17 +23,19 @@ from onnxtweak.engine.machine.large_arrays import (
     new_array,
     of_columns,
     product,
+    put_rows,
     require_free,
     taken,
     transposed_product,
 )
 from onnxtweak.errors import OutputError
 from onnxtweak.goal import ResolvedGoal
-from onnxtweak.method import augment, softmax
+from onnxtweak.method import augment
 from onnxtweak.method.augment import train
 from onnxtweak.method.fit.fit import settle, try_all
 from onnxtweak.method.fit.learning import Learning
 from onnxtweak.method.solvers.design import design
+from onnxtweak.method.solvers.multinomial import multinomial
 from onnxtweak.method.table import Table
 from onnxtweak.method.tuning import bias_path
 from onnxtweak.settings import AugmentSettings
@@ -123,7 +126,7 @@ def test_a_disk_without_room_is_said(tmp_path):
 def test_logits_are_not_held(tmp_path, monkeypatch):
     """Where logits lie in a file, learning and setting biases make arrays as large there, not in memory."""
     monkeypatch.setattr(large_arrays, "ROWS", 64)
-    monkeypatch.setattr(softmax, "_BLOCK", 2**12)
+    monkeypatch.setattr(large_arrays, "LIGHT", 2**12)
     monkeypatch.setattr(augment, "_CHUNK", 64)
     monkeypatch.setattr(bias_path, "_CACHE_BYTES", 1)
     rng = np.random.default_rng(0)
@@ -157,6 +160,37 @@ def test_logits_are_not_held(tmp_path, monkeypatch):
 def _learning(table, folds):
     learning = Learning(table, np.ones(len(table.T), bool))
     return learning, {"all": np.arange(table.T.shape[1])}, learning.folds(folds, 0)
+
+
+def test_scores_of_a_class_without_samples_lie_where_those_of_the_others_do(both):
+    labels = np.arange(ROWS) % 5
+    found = [multinomial(T[:, :2], T, labels, ridge=1.0).scores for T in both]
+    assert [is_mapped(scores) for scores in found] == [False, True]
+    np.testing.assert_array_equal(*found)
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="what is resident is read from there")
+def test_rows_that_were_looked_at_are_let_go(tmp_path, monkeypatch):
+    monkeypatch.setattr(large_arrays, "LIGHT", 2**14)
+    arrays = [new_array((5000, 386), np.float32, tmp_path) for _ in range(2)]
+    for array in arrays:
+        put_rows(array, np.arange(5000), np.ones(array.shape, np.float32))
+    by_rows(np.add, *arrays)
+    names, resident = [array.ctypes.data for array in arrays], []
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if "-" in line.split()[0]:
+            low, high = (int(address, 16) for address in line.split()[0].split("-"))
+        elif line.startswith("Rss:") and any(low <= name < high for name in names):
+            resident.append(int(line.split()[1]) * 1024)
+    assert sum(resident) < 0.1 * arrays[0].nbytes, "pages around a block do not stay"
+
+
+@pytest.mark.parametrize("columns", [3, 5000])
+def test_a_function_of_rows_is_given_few_numbers_at_a_time(columns, tmp_path):
+    given = []
+    array = new_array((3 * large_arrays.LIGHT // columns, columns), np.float32, tmp_path)
+    by_rows(lambda rows: given.append(rows.size) or rows, array)
+    assert sum(given) == array.size and max(given) <= large_arrays.LIGHT
 
 
 LEARN = """

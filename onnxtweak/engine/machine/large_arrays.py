@@ -20,6 +20,10 @@ from onnxtweak.errors import OutputError
 
 # Rows of a block: enough for products to take their time, and 64 MiB of 2,000 columns.
 ROWS = 8192
+# Numbers of a block of rows that are looked at one by one: it stays in the cache from first to last step.
+LIGHT = 2**18
+# A page that is read brings some around it into memory: so many bytes before what is let go are let go too.
+_AROUND = 2**20
 _ELSEWHERE = "name a folder on a larger disk with --work-dir, or take fewer --neurons or more --memory"
 
 
@@ -60,6 +64,16 @@ def parts(count: int) -> Iterator[slice]:
     return (slice(start, min(start + ROWS, count)) for start in range(0, count, ROWS))
 
 
+def light_parts(*arrays: Any, numbers: int | None = None) -> Iterator[slice]:
+    """Smaller blocks of the rows of arrays, for what looks at each row alone or adds them up in turn.
+
+    numbers : in a block of the widest, about; default LIGHT.
+    """
+    widest = max(int(np.prod(array.shape[1:])) for array in arrays)
+    step = max(min((LIGHT if numbers is None else numbers) // max(widest, 1), ROWS), 1)
+    return (slice(start, min(start + step, len(arrays[0]))) for start in range(0, len(arrays[0]), step))
+
+
 def beside(other: np.ndarray, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     """A new array where another lies: in memory, or in a file of the same folder. Raises OutputError."""
     mapping = _mapping(other)
@@ -97,6 +111,13 @@ def blocks(array: np.ndarray, rows: np.ndarray | None = None) -> Iterator[tuple[
             yield part, block
 
 
+def light_blocks(array: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+    """`blocks` of all rows, of which each is looked at alone."""
+    for part in light_parts(array):
+        yield part, array[part]
+        let_go(array[part])
+
+
 def let_go(array: np.ndarray) -> None:
     """Free the memory that a mapped array takes: its values are read from the file when they are wanted."""
     mapping = _mapping(array)
@@ -104,7 +125,7 @@ def let_go(array: np.ndarray) -> None:
         return
     begin = array.ctypes.data - mapping.start
     end = begin + sum((n - 1) * s for n, s in zip(array.shape, array.strides, strict=True)) + array.itemsize
-    begin -= begin % mmap.PAGESIZE
+    begin = max(begin - begin % mmap.PAGESIZE - _AROUND, 0)
     mapping.madvise(mmap.MADV_DONTNEED, begin, end - begin)
 
 
@@ -117,7 +138,7 @@ def by_rows(function: Callable[..., np.ndarray], *arrays: np.ndarray) -> np.ndar
     if mapped is None:
         return function(*arrays)
     found: np.ndarray | None = None
-    for part in parts(len(mapped)):
+    for part in light_parts(*arrays):
         made = function(*(array[part] for array in arrays))
         if found is None:
             shape = len(mapped), *made.shape[1:]
@@ -152,19 +173,26 @@ def sums_by_rows(function: Callable[..., Any], *arrays: Any) -> Any:
     if not any(map(is_mapped, arrays)):
         return function(*arrays).sum(axis=0, dtype=np.float64)
     total: np.ndarray | None = None
-    for part in parts(len(arrays[0])):
+    for part in light_parts(*arrays):
         own = [array[part] for array in arrays]
-        made = function(*own)
-        made = made if total is None else np.concatenate([total, made])
-        total = made.sum(axis=0, dtype=np.float64, keepdims=True)
+        total = added(total, function(*own))
         for array in own:
             let_go(array)
-    return total[0] if total is not None else function(*arrays).sum(axis=0, dtype=np.float64)
+    return function(*arrays).sum(axis=0, dtype=np.float64) if total is None else total
+
+
+def added(total: np.ndarray | None, rows: np.ndarray) -> np.ndarray:
+    """A sum (C,) float64, or nothing yet, and rows (n, C), at least one, one after the other."""
+    for part in light_parts(rows):
+        own = rows[part] if total is None else np.concatenate([total[None], rows[part]])
+        total = own.sum(axis=0, dtype=np.float64)
+    assert total is not None
+    return total
 
 
 def add_rows(into: np.ndarray, rows: np.ndarray, values: np.ndarray, columns: np.ndarray) -> None:
     """Add values (n, F) to some rows (n,) int64 of an array (N, C), at columns (F,) int64."""
-    for part in parts(len(rows)):
+    for part in light_parts(values):
         into[np.ix_(rows[part], columns)] += values[part].astype(into.dtype)
         let_go(into)
         let_go(values[part])
@@ -180,7 +208,7 @@ def interleaved(first: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.nda
 
 def put_rows(into: np.ndarray, rows: np.ndarray, values: np.ndarray) -> None:
     """Replace some rows (n,) int64 of an array (N, C) by values (n, C)."""
-    for part, block in blocks(values):
+    for part, block in light_blocks(values):
         into[rows[part]] = block
         let_go(into)
 
@@ -207,7 +235,7 @@ def taken(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
         found: np.ndarray = array[rows]
         return found
     taken = beside(array, (len(rows), *array.shape[1:]), array.dtype)
-    for part, block in blocks(taken):
+    for part, block in light_blocks(taken):
         block[...] = array[rows[part]]
         let_go(array)
     return taken
@@ -219,23 +247,26 @@ def of_columns(array: np.ndarray, columns: np.ndarray) -> np.ndarray:
         return array
     if not is_mapped(array):
         return np.take(array, columns, axis=1)
-    found = beside(array, (len(array), len(columns)), array.dtype)
-    for part, block in blocks(array):
-        found[part] = np.take(block, columns, axis=1)
-        let_go(found[part])
-    return found
+    return by_rows(lambda rows: np.take(rows, columns, axis=1), array)
 
 
 def product(
-    X: np.ndarray, U: np.ndarray, rows: np.ndarray | None = None, like: np.ndarray | None = None
+    X: np.ndarray,
+    U: np.ndarray,
+    rows: np.ndarray | None = None,
+    like: np.ndarray | None = None,
+    *,
+    plus: np.ndarray | None = None,
 ) -> np.ndarray:
-    """X U, (n, F) or (n,), for X (N, K) and U (K, F) or (K,). rows : as of `blocks`. like : an array where
-    another as large may lie; None: in memory."""
+    """X U + b, (n, F) or (n,), for X (N, K) and U (K, F) or (K,). rows : as of `blocks`. like : an array
+    where another as large may lie; None: in memory. plus : b (F,); None: 0."""
     shape = (len(X) if rows is None else len(rows)), *U.shape[1:]
     kind = np.result_type(X, U)
     found = np.empty(shape, kind) if like is None else beside(like, shape, kind)
     for part, block in blocks(X, rows):
-        found[part] = block @ U
+        np.matmul(block, U, out=found[part])
+        if plus is not None:
+            found[part] += plus
         let_go(found[part])
     return found
 
@@ -283,7 +314,7 @@ def end_to_end(arrays: list[np.ndarray]) -> np.ndarray:
     mapped = next(filter(is_mapped, arrays))
     found, at = beside(mapped, (sum(map(len, arrays)), *mapped.shape[1:]), mapped.dtype), 0
     for array in arrays:
-        for _, block in blocks(array):
+        for _, block in light_blocks(array):
             found[at : at + len(block)] = block
             let_go(found[at : at + len(block)])
             at += len(block)

@@ -94,10 +94,7 @@ class Design:
         U = axes.astype(self.X.dtype)
         if self.xp is not np:
             return self.X @ U[:-1] + U[-1]
-        scores = product(self.X, U[:-1], self.rows, like)
-        for _, block in blocks(scores):
-            block += U[-1]
-        return scores
+        return product(self.X, U[:-1], self.rows, like, plus=U[-1])
 
     def products(self, residual: Any) -> Any:
         """X^T R, (A, F), for R (N, F), in X's own precision."""

@@ -19,6 +19,7 @@ import numpy as np
 
 from onnxtweak.engine.machine.large_arrays import (
     blocks,
+    by_rows,
     chosen_rows,
     column_sums,
     filled,
@@ -78,7 +79,7 @@ class Solution:
             return wide
 
         weight, bias, axes = (spread(own) for own in (self.weight, self.bias, self.axes))
-        return replace(self, weight=weight, bias=bias, axes=axes, scores=spread(self.scores))
+        return replace(self, weight=weight, bias=bias, axes=axes, scores=by_rows(spread, self.scores))
 
     def under(self, penalty: Any) -> Descent:
         """Where L-BFGS goes on from, on the same samples and classes under another penalty."""

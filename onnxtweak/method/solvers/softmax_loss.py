@@ -5,13 +5,20 @@ The functions take NumPy's or CuPy's arrays; `xp` is the library.
 
 from __future__ import annotations
 
-from functools import partial
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from onnxtweak.engine.machine.large_arrays import beside, by_rows, entries, is_mapped, let_go, sums_by_rows
+from onnxtweak.engine.machine.large_arrays import (
+    added,
+    beside,
+    by_rows,
+    entries,
+    is_mapped,
+    let_go,
+    sums_by_rows,
+)
 from onnxtweak.method.softmax import log_sum_exp, row_blocks
 from onnxtweak.method.solvers.design import Design
 
@@ -144,10 +151,11 @@ class CrossEntropy:
             rest = residual(self.design.xp, p, self.place, self.column)
             products, sums = self.design.products(rest), rest.sum(axis=0, dtype=np.float64)
         else:
-            products = np.zeros((self.design.X.shape[1], p.shape[1]), self.design.X.dtype)
-            sums = sums_by_rows(partial(residual, np), p, self.place, self.column)
+            products, sums = np.zeros((self.design.X.shape[1], p.shape[1]), self.design.X.dtype), None
             for part, X in self.design.blocks():
-                products += X.T @ residual(np, p[part], self.place[part], self.column[part])
+                rest = residual(np, p[part], self.place[part], self.column[part])
+                products += X.T @ rest
+                sums = added(sums, rest)
                 let_go(p[part])
         return self.design.xp.vstack([products, sums]) + self.penalty * axes
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnxtweak.engine.machine.large_arrays import blocks
+from onnxtweak.engine.machine.large_arrays import light_blocks
 from onnxtweak.goal import ResolvedGoal
 
 
@@ -34,7 +34,7 @@ def boost_table(Z: np.ndarray, labels: np.ndarray, goal: ResolvedGoal) -> BoostT
     """Reduce Z (N, C) for boosts of the goal's targets."""
     own = np.empty((len(Z), len(goal)), Z.dtype)
     rest, rest_label = np.empty(len(Z), Z.dtype), np.empty(len(Z), np.int64)
-    for part, block in blocks(Z):
+    for part, block in light_blocks(Z):
         others, own[part] = block.copy(), block[:, goal.targets]
         others[:, goal.targets] = -np.inf
         rest[part], rest_label[part] = goal.head.best(others)

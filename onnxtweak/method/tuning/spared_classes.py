@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnxtweak.engine.machine.large_arrays import blocks, by_rows, entries, let_go, transposed
+from onnxtweak.engine.machine.large_arrays import by_rows, entries, let_go, light_blocks, transposed
 from onnxtweak.goal import ResolvedGoal
 from onnxtweak.head import Head
 from onnxtweak.method.temperature import calibrated
@@ -127,7 +127,7 @@ class Ledger:
         self.columns = transposed(Z)  # a class is looked at alone far more often than a sample
         self.classes, found = Z.shape[1], calibrated(Z, labels)
         self.temperature, self.calibration, self.credit = found.temperature, found.bias, found.p
-        for part, block in blocks(self.credit):
+        for part, block in light_blocks(self.credit):
             block /= 2
             block[np.arange(len(block)), labels[part]] += 0.5
         self.predicted = by_rows(head.predict, base)
@@ -145,7 +145,7 @@ class Ledger:
 
     def count_labels_alone(self) -> None:
         """From now on."""
-        for part, block in blocks(self.credit):
+        for part, block in light_blocks(self.credit):
             block[:] = 0
             block[np.arange(len(block)), self.labels[part]] = 1
         self.by_labels = True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from onnxtweak.engine.machine.large_arrays import blocks, by_rows, let_go
+from onnxtweak.engine.machine.large_arrays import by_rows, let_go, light_blocks
 from onnxtweak.engine.subject import Subject
 from onnxtweak.head import ROUNDING, Head
 from onnxtweak.types import Check
@@ -38,7 +38,7 @@ def check_simulation(
         logits, measured = (by_rows(lambda Z: np.clip(Z, least, most), Z) for Z in (logits, measured))
     wrong = int((found != predicted).sum())
     size, apart = largest(logits), np.float64(0)
-    for part, block in blocks(logits):
+    for part, block in light_blocks(logits):
         differ = np.abs(measured[part].astype(np.float64) - block)
         if scale == "probability" and subject.dtype == "float16":
             differ -= _unknown(base[part], block)
@@ -68,11 +68,11 @@ def ties(head: Head, Z: np.ndarray, dtype: str) -> int:
     Z (N, C) : of a model that computes in `dtype`.
     """
     margin, within = by_rows(head.margin, Z), 2 * ROUNDING[dtype] * largest(Z)
-    return sum(int((block <= within).sum()) for _, block in blocks(margin))
+    return sum(int((block <= within).sum()) for _, block in light_blocks(margin))
 
 
 def largest(Z: np.ndarray) -> np.floating:
     """The size of the largest logit of all (N, C), at least 1; NaN where one is."""
-    sizes = [np.abs(block).max(initial=0.0) for _, block in blocks(Z)]
+    sizes = [np.abs(block).max(initial=0.0) for _, block in light_blocks(Z)]
     found: np.floating = np.maximum(1.0, np.max(sizes, initial=0.0))
     return found
