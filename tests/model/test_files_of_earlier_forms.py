@@ -1,6 +1,7 @@
 """Files whose patches have an earlier form.
 
 1 : a Gemm that adds what was computed, empty slots, two graphs. 2 : what is pooled is flattened tap by tap.
+3 : maps of 16, 32 ... channels are transposed to channels last before they are read.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from tests.support.tweaks import (
     CNN3_TAPS,
     FILES_OF_FORM_1,
     FILES_OF_FORM_2,
+    FILES_OF_FORM_3,
+    MAP_TAPS,
     POOLED_TAPS,
     random_tweak,
     saved,
@@ -29,6 +32,7 @@ PATCHES = ["synapses", "linear", "mlp"]
 FILES = [
     *(FILES_OF_FORM_1 / f"{kind}.onnx" for kind in (*PATCHES, "shadow", "slot")),
     *(FILES_OF_FORM_2 / f"{kind}.onnx" for kind in PATCHES),
+    FILES_OF_FORM_3 / "synapses.onnx",
 ]
 
 
@@ -36,13 +40,14 @@ def _name(path):
     return f"{path.parent.name} {path.stem}"
 
 
-@pytest.fixture
-def base(tmp_path):
-    return saved(cnn3(size=16, channels=(8, 8, 8), classes=5), tmp_path)
+def base_of(folder, tmp_path):
+    first = 16 if folder == FILES_OF_FORM_3 else 8
+    return saved(cnn3(size=16, channels=(first, 8, 8), classes=5), tmp_path)
 
 
 @pytest.mark.parametrize("path", FILES, ids=_name)
-def test_they_revert_and_verify(path, base):
+def test_they_revert_and_verify(path, tmp_path):
+    base = base_of(path.parent, tmp_path)
     assert revert(path.read_bytes()) == base.data
     assert only_the_splice(diff(base.data, path.read_bytes()))
     found = verify(tweaked=str(path))
@@ -52,24 +57,26 @@ def test_they_revert_and_verify(path, base):
 
 
 @pytest.mark.parametrize("path", FILES, ids=_name)
-def test_a_tweak_is_put_upon_them(path, base):
-    old = read_model(path)
+def test_a_tweak_is_put_upon_them(path, tmp_path):
+    old, base = read_model(path), base_of(path.parent, tmp_path)
     data = splice(old, random_tweak(old, CNN3_TAPS, 5, seed=3))
     assert revert(data) == old.data and revert(data, "all") == base.data
 
 
-@pytest.mark.parametrize("kind", PATCHES)
-@pytest.mark.parametrize(
-    ("folder", "taps", "count"), [(FILES_OF_FORM_1, CNN3_TAPS, 7), (FILES_OF_FORM_2, POOLED_TAPS, 20)]
-)
-def test_the_present_form_computes_the_same(folder, taps, count, kind, base):
+@pytest.mark.parametrize("path", [path for path in FILES if path.stem in PATCHES], ids=_name)
+def test_the_present_form_computes_the_same(path, tmp_path):
+    base = base_of(path.parent, tmp_path)
+    taps, count = {FILES_OF_FORM_2: (POOLED_TAPS, 20), FILES_OF_FORM_3: (MAP_TAPS, 7)}.get(
+        path.parent, (CNN3_TAPS, 7)
+    )
     feeds = random_inputs(base.proto, 4)
-    (before,) = tweaks.run(folder / f"{kind}.onnx", feeds)
-    (now,) = tweaks.run(splice(base, random_tweak(base, taps, 5, kind, count)), feeds)
+    (before,) = tweaks.run(path, feeds)
+    (now,) = tweaks.run(splice(base, random_tweak(base, taps, 5, path.stem, count)), feeds)
     np.testing.assert_allclose(now, before, rtol=1e-5, atol=1e-5)
 
 
-def test_adapters_fill_their_slots(base):
+def test_adapters_fill_their_slots(tmp_path):
+    base = base_of(FILES_OF_FORM_1, tmp_path)
     data, feeds = (FILES_OF_FORM_1 / "slot.onnx").read_bytes(), random_inputs(base.proto, 4)
     tweak = random_tweak(base, CNN3_TAPS, 5)
     slot = slot_inside(parse(data))

@@ -14,15 +14,17 @@ from onnxtweak.patch import Linear, Mlp, Patch, Synapses, Tweak
 from onnxtweak.types import Neurons, Tap
 from tests.support.plain_session import plain_session
 
-# What was written before the nodes of patches took the form that they have: of `cnn3`, with `CNN3_TAPS` and,
-# 20 neurons, `POOLED_TAPS`.
+# What was written before the nodes of patches took the form that they have: of `cnn3`, with `CNN3_TAPS`; 20
+# neurons, `POOLED_TAPS`; of one with 16 channels first, `MAP_TAPS`.
 FILES_OF_FORM_1 = Path(__file__).resolve().parent / "files_of_form_1"
 FILES_OF_FORM_2 = Path(__file__).resolve().parent / "files_of_form_2"
+FILES_OF_FORM_3 = Path(__file__).resolve().parent / "files_of_form_3"
 CNN3_TAPS = (
     Tap("relu1", "Relu", (8, 16, 16)),
     Tap("relu3", "Relu", (8, 4, 4), pool="mean"),
     Tap("flat", "Flatten", (32,)),
 )
+MAP_TAPS = (Tap("relu1", "Relu", (16, 16, 16)),)
 POOLED_TAPS = (
     Tap("relu1", "Relu", (8, 16, 16), pool="mean"),
     Tap("relu2", "Relu", (8, 8, 8), pool="max"),

@@ -24,7 +24,7 @@ from onnxtweak.patch import Linear, Mlp, Patch, Synapses, Tweak, at_columns
 from onnxtweak.types import Neurons, Tap
 
 # Which nodes a patch becomes: recorded, because only the same form gives the same bytes again.
-PIECE_FORM = 3
+PIECE_FORM = 4
 _LARGE_MATRIX = 1 << 16  # numbers; below it one MatMul is cheaper than two
 
 

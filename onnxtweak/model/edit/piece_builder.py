@@ -32,7 +32,6 @@ INITIALIZERS_ARE_INPUTS_BEFORE = 4  # IR version
 _LARGEST_LOG_FACTOR = 75.0
 # Numbers up to which a product is as fast as the Gather that it takes the place of.
 _LARGEST_PRODUCT = 1 << 16
-_BLOCK = 16  # channels that runtimes keep side by side, position by position
 
 
 @dataclass(frozen=True)
@@ -260,10 +259,7 @@ class Builder:
         if whole:
             value, dtype, axis = self.pooled_row(name, tap, value), "float32", 1
         elif not pooled and len(tap.shape) != 1:
-            if isinstance(index, np.ndarray) and _blocked(tap):
-                value = self.node(f"{name}/last", "Transpose", [value], perm=[0, 2, 3, 1])
-                channel, *position = np.unravel_index(index, tap.shape)
-                index = np.ravel_multi_index((*position, channel), (*tap.shape[1:], tap.shape[0]))
+            # As it is: transposed to channels last, which is nearer to how runtimes keep maps, it costs more.
             value = self.node(f"{name}/flatten", "Flatten", [value], axis=1)
         if index is not None:
             chosen = index if isinstance(index, gs.Constant) else self.index(f"{name}/index", index)
@@ -339,12 +335,3 @@ def _pooled_whole(tap: Tap) -> bool:
     Feature maps are pooled in the blocked layout of convolutions, which a Gather would undo.
     """
     return _pools(tap) and ((tap.channel_axis == 0 and tap.dtype == "float32") or tap.cells > 1)
-
-
-def _blocked(tap: Tap) -> bool:
-    """Whether runtimes have the tap as a map in blocks of channels.
-
-    To put such a map in the order of its channels, position by position, is a copy; in ONNX's own order,
-    OpenVINO takes up to half of the model's time for it.
-    """
-    return len(tap.shape) == 3 and tap.channel_axis == 0 and tap.shape[0] % _BLOCK == 0
