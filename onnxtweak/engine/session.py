@@ -7,7 +7,7 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -27,14 +27,12 @@ except ImportError:  # `require_runtime` says which extra to install
     ort = None
 
 _FATAL = 4  # a severity of ONNX Runtime's log
-# Which sessions are worth keeping: of models of so many bytes, so many of each file, and of runs in which the
-# hidden tensors hold so many values, because a session keeps the memory of its largest run.
+# Which sessions are worth keeping: of models of so many bytes, so many of each file, and for runs in which
+# the hidden tensors hold so many values.
 _KEPT_BYTES, _KEPT_SESSIONS, _KEPT_VALUES = 1 << 20, 8, 1 << 22
-# From so many numbers fed on, a kept session gives its memory back after each run: large pictures, of which
-# a few are looked at, would take hundreds of megabytes in every session. It takes longer for small runs.
-_GIVES_BACK = 1 << 18
 # Where a sample's hidden tensors hold more values, a session of a whole pass returns each tensor's memory at
-# once: ONNX Runtime's own store of it grows by doubling, and with every size of picture.
+# once: ONNX Runtime's own store of it grows by doubling, and with every size of picture. A kept session does
+# always: of large pictures, of which a few are looked at, each would hold on to a hundred megabytes.
 _RETURNS = 1 << 23
 _DTYPES = {
     "float": "float32", "double": "float64", "float16": "float16", "bfloat16": "bfloat16",
@@ -62,7 +60,7 @@ class Session:
     """A model that is ready to run. Threads that bind outputs must not share it.
 
     handle : the `onnxruntime.InferenceSession`. where : what errors call the model. device : "cpu" or
-    "cuda:i". kept : whether it stays open between a few looks at the model, as of `session_of`.
+    "cuda:i".
     """
 
     handle: Any
@@ -70,7 +68,6 @@ class Session:
     outputs: tuple[Port, ...]
     where: str
     device: str
-    kept: bool = False
 
     def run(self, feeds: Mapping[str, np.ndarray], names: Sequence[str] | None = None) -> list[np.ndarray]:
         """The named outputs in order, as new arrays; None: all.
@@ -78,16 +75,8 @@ class Session:
         Raises DataError when the model rejects `feeds`.
         """
         with self._explained():
-            outputs: list[np.ndarray] = self.handle.run(names, dict(feeds), self.options(feeds))
+            outputs: list[np.ndarray] = self.handle.run(names, dict(feeds))
         return outputs
-
-    def options(self, feeds: Mapping[str, np.ndarray]) -> Any:
-        """How a run behaves; None: as usual."""
-        if not self.kept or sum(value.size for value in feeds.values()) < _GIVES_BACK:
-            return None
-        options = ort.RunOptions()
-        options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
-        return options
 
     def run_into(self, feeds: Mapping[str, Any], buffers: Mapping[str, Any]) -> None:
         """Fill `buffers` (C-contiguous, by output name), so that the runtime allocates no outputs.
@@ -191,11 +180,11 @@ def session_of(
     key = data, settings.threads, settings.device, settings.custom_ops, threading.get_ident()
     session = kept.get(key)
     if session is None:
-        session = open_session(data, file.folder, settings, file.path)
+        session = open_session(data, file.folder, settings, file.path, stores=False)
         if session.device == "cpu":
             if len(kept) == _KEPT_SESSIONS:
                 kept.pop(next(iter(kept)), None)
-            kept[key] = session = replace(session, kept=True)
+            kept[key] = session
     return session
 
 
