@@ -1,18 +1,22 @@
 """How much memory does a segmenter of 21 classes take, and how long is a capture beside plain inference?
 
     python benchmarks/speed/positions.py FOLDER [--samples 500] [--size 512] [--memory 2GB] [--unequal]
+        [--written] [--command fit]
 
 A net of seven convolutions, whose scores (N, 21, size/4, size/4) are resized to the picture before a softmax,
 and random pictures and labels, kept in FOLDER. With --unequal height and width of each picture are drawn
-between three and five quarters of the size, and stored as numbered arrays. The peak is that of a process of
-its own which runs `fit`; then the same pictures are run by ONNX Runtime alone, one thread each, and by a pass
-that reads every channel at the positions drawn.
+between three and five quarters of the size, and stored as numbered arrays. Labels are what the net shows, so
+that the base is the answer; with --written what the same net with another last layer shows, so that there is
+something to learn, and a file is written. The peak is that of a process of its own which runs the command,
+looked at every 10 ms, with what it started; it is told for each line that the command says, of the time since
+the line before. Then the same pictures are run by ONNX Runtime alone, one thread each, and by a pass that
+reads every channel at the positions drawn.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import contextlib
 import os
 import resource
 import subprocess
@@ -22,6 +26,7 @@ import zipfile
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from threading import Event, Thread
 
 import numpy as np
 import onnx
@@ -39,8 +44,8 @@ CLASSES, CHANNELS = 21, (3, 16, 24, 32, 48, 48, 64)
 STRIDES = (2, 1, 2, 1, 1, 1)
 
 
-def segmenter(path: Path, size: int | None) -> None:
-    """Write the net. size : of pictures; None where it takes any."""
+def segmenter(path: Path, size: int | None, *, other: bool = False) -> None:
+    """Write the net. size : of pictures; None where it takes any. other : with another last layer."""
     rng, nodes, weights, last = np.random.default_rng(0), [], [], "x"
 
     def conv(name: str, inputs: int, outputs: int, kernel: int, stride: int) -> str:
@@ -56,6 +61,7 @@ def segmenter(path: Path, size: int | None) -> None:
         conv(f"conv{number}", CHANNELS[number], CHANNELS[number + 1], 3, stride)
         last = f"relu{number}"
         nodes.append(helper.make_node("Relu", [f"conv{number}"], [last], last))
+    rng = np.random.default_rng(3) if other else rng
     last = conv("scores", CHANNELS[-1], CLASSES, 1, 1)
     weights.append(numpy_helper.from_array(np.array([1, 1, 4, 4], np.float32), "scales"))
     nodes.append(helper.make_node("Resize", [last, "", "scales"], ["large"], "large", mode="linear"))
@@ -70,32 +76,35 @@ def segmenter(path: Path, size: int | None) -> None:
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
 
 
-def samples(model: Path, sizes: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Pictures of some sizes (N, 2), and as labels what the model shows, one pixel in five another class."""
+def samples(model: Path, sizes: np.ndarray, noise: float) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Pictures of some sizes (N, 2), and as labels what a model shows. noise : pixels of any other class."""
     rng, session = np.random.default_rng(1), started(model)
     for high, wide in sizes.tolist():
         coarse = rng.integers(0, 256, (3, -(-high // 16), -(-wide // 16)), np.uint8)
         x = coarse.repeat(16, axis=1).repeat(16, axis=2)[:, :high, :wide] // 2
         x += rng.integers(0, 128, x.shape, np.uint8)
         (shown,) = session.run(None, {"x": x[None].astype(np.float32) / np.float32(255)})
-        other = rng.random((high, wide)) < 0.2
+        other = rng.random((high, wide)) < noise
         y = np.where(other, rng.integers(0, CLASSES, other.shape), shown[0].argmax(axis=0))
         yield x, y.astype(np.uint8)
 
 
-def write(folder: Path, count: int, size: int, *, unequal: bool) -> None:
+def write(folder: Path, count: int, size: int, *, unequal: bool, written: bool) -> None:
     """Write net and samples."""
-    model, sizes = folder / "net.onnx", np.full((count, 2), size)
-    segmenter(model, None if unequal else size)
+    shown, sizes, noise = folder / "net.onnx", np.full((count, 2), size), 0.2
+    segmenter(shown, None if unequal else size)
+    if written:
+        shown, noise = folder / "other.onnx", 0.05
+        segmenter(shown, None if unequal else size, other=True)
     if not unequal:
         x = np.lib.format.open_memmap(folder / "x.npy", "w+", np.uint8, (count, 3, size, size))
         y = np.lib.format.open_memmap(folder / "y.npy", "w+", np.uint8, (count, size, size))
-        for k, (picture, labels) in enumerate(samples(model, sizes)):
+        for k, (picture, labels) in enumerate(samples(shown, sizes, noise)):
             x[k], y[k] = picture, labels
         return
     sizes = 4 * np.random.default_rng(2).integers(3 * size // 16, 5 * size // 16 + 1, (count, 2))
     with zipfile.ZipFile(folder / "pictures.npz", "w") as archive:  # as numpy.savez, one after the other
-        for k, pair in enumerate(samples(model, sizes)):
+        for k, pair in enumerate(samples(shown, sizes, noise)):
             for name, array in zip("xy", pair, strict=True):
                 with archive.open(f"{name}_{k}.npy", "w") as file:
                     np.save(file, array)
@@ -122,29 +131,60 @@ def started(model: Path) -> ort.InferenceSession:
     return ort.InferenceSession(str(model), options)
 
 
-def fitted(folder: Path, memory: str) -> dict[str, float]:
-    """Run `fit` in a process of its own: its peak in MiB, its time, and that of its passes by name."""
-    made = folder / "fit.json"
-    command = [
-        sys.executable,
-        "-m",
-        "onnxtweak",
-        "fit",
-        str(folder / "net.onnx"),
-        "-d",
-        str(stored(folder)),
-    ]
-    command += ["--pixel-scale", "1/255", "--memory", memory, "--threads", "1", "--format", "json"]
-    begin = time.perf_counter()
-    with made.open("w") as out:
-        process = subprocess.Popen(
-            [*command, "-o", str(folder / "new.onnx"), "--force"], stdout=out, env=os.environ
-        )
+def carried_out(command: str, folder: Path, memory: str) -> tuple[float, list[tuple[str, float]]]:
+    """CPU seconds of a command in a process of its own; what it said, with the peak until then in MiB."""
+    words = [sys.executable, "-m", "onnxtweak", command, str(folder / "net.onnx"), "-d", str(stored(folder))]
+    words += ["--pixel-scale", "1/255", "--memory", memory, "--threads", "1", "--anyway", "--force"]
+    words += ["-o", str(folder / "new.onnx"), "--format", "json"]
+    said: list[tuple[str, float]] = []
+    with (folder / f"{command}.json").open("w") as out:
+        process = subprocess.Popen(words, stdout=out, stderr=subprocess.PIPE, text=True)
+        watch = Watch(process.pid)
+        watch.start()
+        assert process.stderr is not None
+        for line in process.stderr:
+            said.append((line.rstrip(), watch.peak() / 2**20))
+        said.append(("until the end", watch.peak() / 2**20))
         _, status, usage = os.wait4(process.pid, 0)
+        watch.ended.set()
+        watch.join()
     if status:
-        raise SystemExit("fit failed")
-    seconds = json.loads(made.read_text())["seconds"]
-    return {"peak": usage.ru_maxrss / 1024, "all": time.perf_counter() - begin, **seconds}
+        raise SystemExit("\n".join(line for line, _ in said))
+    return usage.ru_utime + usage.ru_stime, said
+
+
+class Watch(Thread):
+    """Looks every 10 ms at how much memory a process and what it started take."""
+
+    def __init__(self, process: int) -> None:
+        super().__init__(daemon=True)
+        self.process, self.ended, self._most = process, Event(), 0
+
+    def run(self) -> None:
+        while not self.ended.wait(0.01):
+            self._most = max(self._most, sum(map(resident, [self.process, *started_by(self.process)])))
+
+    def peak(self) -> int:
+        """The most bytes since this was asked last."""
+        found, self._most = self._most, 0
+        return found
+
+
+def resident(process: int) -> int:
+    """Bytes of memory; 0 where the process is gone."""
+    try:
+        return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * resource.getpagesize()
+    except (OSError, IndexError):
+        return 0
+
+
+def started_by(process: int) -> Iterator[int]:
+    """What a process started, and what that did."""
+    with contextlib.suppress(OSError):
+        for thread in Path(f"/proc/{process}/task").iterdir():
+            for child in map(int, (thread / "children").read_text().split()):
+                yield child
+                yield from started_by(child)
 
 
 def plain(folder: Path, count: int) -> float:
@@ -172,12 +212,17 @@ def main() -> None:
     asked.add_argument("--size", type=int, default=512)
     asked.add_argument("--memory", default="2GB")
     asked.add_argument("--unequal", action="store_true")
+    asked.add_argument("--written", action="store_true")
+    asked.add_argument("--command", default="fit")
     given = asked.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
     if not any(given.folder.iterdir()):
-        write(given.folder, given.samples, given.size, unequal=given.unequal)
-    found = fitted(given.folder, given.memory)
-    print("fit:", ", ".join(f"{name} {value:,.0f}" for name, value in found.items()), flush=True)
+        write(given.folder, given.samples, given.size, unequal=given.unequal, written=given.written)
+    seconds, said = carried_out(given.command, given.folder, given.memory)
+    for line, peak in said:
+        print(f"{peak:6,.0f} MiB  {line}")
+    peak = max(peak for _, peak in said)
+    print(f"{given.command}: peak {peak:,.0f} MiB, {seconds:,.0f} CPU s", flush=True)
     with_taps, count = captured(given.folder, given.memory)
     alone = plain(given.folder, count)
     print(

@@ -16,7 +16,7 @@ from onnxtweak.engine.opened import opened_model
 from onnxtweak.engine.passes import Engine
 from onnxtweak.engine.shared.logits import joined_logits, logits_pass
 from onnxtweak.engine.shared.shards import by_shards, captured_shards
-from onnxtweak.engine.subject import Subject, few_samples, made_up_samples, measured
+from onnxtweak.engine.subject import Subject, few_samples, made_up_samples, measured, smallest_samples
 from onnxtweak.engine.tap_safety import neutral_samples
 from onnxtweak.errors import MachineError, ModelError, UsageError
 from onnxtweak.goal import ResolvedGoal
@@ -29,6 +29,7 @@ from onnxtweak.patch import Patch
 from onnxtweak.results import Verified
 from onnxtweak.settings import DataSettings, EngineSettings, HeadWord
 from onnxtweak.stages.checks import (
+    MANY,
     as_subject,
     check_answer,
     check_base,
@@ -222,6 +223,7 @@ def _run_checks(run: _Run, made: list[Check | Unchecked], notes: list[str]) -> _
         opened = with_recorded_readout(opened, last.provenance)
         feeds = made_up_samples(opened, last.provenance.get("inputs", {}))
         file = settle(measured(opened, (), feeds, run.engine)[0], feeds, run.engine).subject
+        small = feeds
     else:
         data, recorded = as_recorded(run.data, run.model)
         notes.extend(recorded)
@@ -229,11 +231,12 @@ def _run_checks(run: _Run, made: list[Check | Unchecked], notes: list[str]) -> _
         job = open_whole(str(run.model.path), data, run.engine, settings, run.progress, watch=False)
         file = job.subject
         feeds = few_samples(job.opened, job.splits.fit, neutral_samples(job.subject))
+        small = smallest_samples(job.opened, job.splits.fit, MANY)
     base, former = as_subject(file, run.earlier[-1]), as_subject(file, run.earlier[0])
     made.append(check_silenced(base, file, feeds, run.engine))
     made.extend(_record_checks(file, run))
     path = Path(run.model.path)
-    made.append(check_reload(path, base, file, feeds, run.engine))
+    made.append(check_reload(path, base, file, small, run.engine))
     return None if job is None else _on_samples(run, job, (base, former), made, notes)
 
 

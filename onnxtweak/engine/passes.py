@@ -217,6 +217,8 @@ def plan_of(
         samples=folding.samples or samples,
     )
     each = (values + subject.classes) * subject.positions
+    if subject.sizes:  # of which some positions are kept: what the model holds meanwhile is more than that
+        each += subject.maps
     return plan_batches(each, subject.largest, subject.batch, engine.settings, context)
 
 

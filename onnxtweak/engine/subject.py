@@ -233,6 +233,13 @@ def few_samples(opened: Opened, view: View, wanted: int) -> dict[str, np.ndarray
     return _filled_rows(view, rows, fixed or len(rows))
 
 
+def smallest_samples(opened: Opened, view: View, wanted: int) -> dict[str, np.ndarray]:
+    """Inputs of at most `wanted` samples by name, as `few_samples`; where sizes differ, of the smallest."""
+    fixed = fixed_batch(opened)
+    rows = view.dataset.by_part.smallest_of(view.samples)[: fixed or wanted]
+    return _filled_rows(view, rows, fixed or len(rows))
+
+
 def whole_batches(opened: Opened, view: View, wanted: int) -> dict[str, np.ndarray]:
     """Inputs of the first `wanted` samples by name; for a fixed batch, in as many whole ones as that takes.
 

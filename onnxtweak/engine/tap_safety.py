@@ -28,9 +28,9 @@ _MOST_TRIALS, _FEWEST_TRIALS = 32, 4  # groups of taps that may be tried in the 
 _MOST_NODES = 100_000  # in all trials together: of 10,000 nodes each takes seconds
 _NAMED, _OPERATORS = 3, 6
 # Samples to try on: each may round in its own way, but they must not take longer than what is tried for.
-_MOST_SAMPLES, _FEWEST_SAMPLES, _MOST_VALUES = 128, 3, 1 << 24
+_MOST_SAMPLES, _FEWEST, _MOST_VALUES = 128, 3, 1 << 24
 # Samples of the neutral check: enough to take every path through the kernels, few enough to cost nothing.
-_NEUTRAL_SAMPLES, _NEUTRAL_SCORES, _FEWEST = 256, 1 << 22, 3
+_NEUTRAL_SAMPLES, _NEUTRAL_SCORES = 256, 1 << 22
 
 
 @dataclass(frozen=True)
@@ -56,13 +56,18 @@ class SafeTaps:
 
 def trial_samples(subject: Subject) -> int:
     """How many samples to try taps on."""
-    return min(_MOST_SAMPLES, max(_FEWEST_SAMPLES, _MOST_VALUES // subject.maps))
+    return min(_MOST_SAMPLES, max(_fewest(subject), _MOST_VALUES // subject.maps))
 
 
 def neutral_samples(subject: Subject) -> int:
     """How many samples a file is compared on with its base, score by score: fewer of many positions."""
     each = subject.positions * subject.classes if subject.sizes else 1
-    return min(_NEUTRAL_SAMPLES, max(_FEWEST, _NEUTRAL_SCORES // each))
+    return min(_NEUTRAL_SAMPLES, max(_fewest(subject), _NEUTRAL_SCORES // each))
+
+
+def _fewest(subject: Subject) -> int:
+    """One sample will do where its positions are as many."""
+    return 1 if subject.positions >= _NEUTRAL_SAMPLES else _FEWEST
 
 
 def most_trials(subject: Subject) -> int:

@@ -13,7 +13,7 @@ import onnx
 from onnxtweak._version import __version__
 from onnxtweak.engine.answer.shown import ShownClasses
 from onnxtweak.engine.session import open_session, session_of
-from onnxtweak.engine.subject import Subject
+from onnxtweak.engine.subject import Subject, filled
 from onnxtweak.errors import DataError, VerificationError
 from onnxtweak.head import ROUNDING
 from onnxtweak.model.edit.diff import diff, only_the_splice
@@ -31,6 +31,8 @@ from onnxtweak.types import Check, Unchecked
 
 _RARE = 0.02  # share of samples
 _MOST_NAMED = 5  # changed parts that a detail names
+# Samples that a written file has to take at once; two where the hidden tensors of so many hold more values.
+MANY, _MOST_VALUES = 3, 1 << 25
 # By how much the logits of one sample may differ in two batches, as a fraction of the largest; and how many
 # times as much as the base's, for what amplifies them.
 _BETWEEN_BATCHES, _TIMES_THE_BASE = 1e-3, 4.0
@@ -256,14 +258,16 @@ def check_difference(base: ModelFile, data: bytes) -> Check:
 def check_reload(
     path: Path, base: Subject, tweaked: Subject, feeds: dict[str, np.ndarray], engine: EngineSettings
 ) -> Check:
-    """The written file has the checked bytes, loads from disk, and runs with batch 1 and an odd batch.
+    """The written file has the checked bytes, loads from disk, and runs with batch 1 and `MANY`.
 
-    tweaked : what was checked. Only its logits are compared between the two batches: other outputs may hold a
-    NaN or a mean over the batch. They may differ, and other outputs fail, where those of the base do.
+    tweaked : what was checked. feeds : samples of one size, small ones will do; the last is repeated where
+    there are too few. Only its logits are compared between the two batches: other outputs may hold a NaN or a
+    mean over the batch. They may differ, and other outputs fail, where those of the base do.
     """
     if hashlib.sha256(path.read_bytes()).hexdigest() != tweaked.model.sha256:
         return Check("reload", False, "the file on disk differs from the one that was checked")
-    sizes = (tweaked.batch,) if tweaked.batch else (1, 3)
+    sizes = (tweaked.batch,) if tweaked.batch else (1, MANY if MANY * base.maps <= _MOST_VALUES else 2)
+    feeds = {name: filled(rows[: sizes[-1]], sizes[-1]) for name, rows in feeds.items()}
     detail = f"loads from disk and runs with batch {' and '.join(map(str, sizes))}"
     written = replace(tweaked, model=replace(tweaked.model, path=path))
     refused = _refused(written, path, sizes, feeds, engine)
@@ -287,7 +291,7 @@ def _refused(
     engine: EngineSettings,
 ) -> str:
     """Why the whole model does not run on some samples, inputs that the logits do not need made up; or ""."""
-    session = open_session(model, subject.model.folder, engine, subject.model.path)
+    session = open_session(model, subject.model.folder, engine, subject.model.path, stores=False)
     try:
         for size in sizes:
             few = {name: rows[:size] for name, rows in feeds.items()}
@@ -301,8 +305,9 @@ def _between_batches(
     subject: Subject, sizes: Sequence[int], feeds: dict[str, np.ndarray], engine: EngineSettings
 ) -> float:
     """By how much a sample's logits differ between batches of several sizes, as a fraction of the largest."""
-    runs = [run_batch(subject, {k: rows[:n] for k, rows in feeds.items()}, engine)[0][:1] for n in sizes]
-    one, other = (run.astype(np.float64) for run in (runs[0], runs[-1]))
+    runs = [run_batch(subject, {k: rows[:n] for k, rows in feeds.items()}, engine)[0] for n in sizes]
+    own = len(runs[0]) // sizes[0]
+    one, other = (run[:own].astype(np.float64) for run in (runs[0], runs[-1]))
     if np.array_equal(one, other, equal_nan=True):
         return 0.0
     size = max(1.0, float(np.abs(one).max()))

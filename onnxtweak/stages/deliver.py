@@ -13,7 +13,7 @@ from onnxtweak.data.splits import View
 from onnxtweak.engine.answer.shown import ShownClasses, shown_pass
 from onnxtweak.engine.machine.large_arrays import by_rows, sums_by_rows
 from onnxtweak.engine.shared.logits import logits_pass
-from onnxtweak.engine.subject import Subject, few_samples
+from onnxtweak.engine.subject import Subject, few_samples, smallest_samples
 from onnxtweak.engine.tap_safety import neutral_samples
 from onnxtweak.method.metrics import fixed_and_broken, harm, mcnemar, measure, metric_change
 from onnxtweak.metric.kinds import Predictions
@@ -31,6 +31,7 @@ from onnxtweak.results import Choice, Measurement, Result
 from onnxtweak.settings import EngineSettings, OutputSettings
 from onnxtweak.stages import report_data
 from onnxtweak.stages.checks import (
+    MANY,
     as_subject,
     check_answer,
     check_checker,
@@ -93,7 +94,7 @@ def deliver(job: Job, proposal: Proposal, output: OutputSettings) -> Result:
     with Delivery(force=output.force, protect=job.files_read) as delivery:
         checks += (outcome.check,)
         if output.output is not None:
-            feeds = few_samples(job.opened, job.splits.fit, 3)
+            feeds = smallest_samples(job.opened, job.splits.fit, MANY)
             checks += (write_checked(delivery, job.subject, tweaked, output, feeds, job.engine.settings),)
             about_file += _on_quantising(job, proposal, tweaked)
         if output.tweak is not None:
@@ -136,7 +137,7 @@ def _on_workers(job: Job) -> tuple[str, ...]:
 def _on_quantising(job: Job, proposal: Proposal, tweaked: Subject) -> tuple[str, ...]:
     if not proposal.patch.changes_logits:
         return ()
-    feeds = few_samples(job.opened, job.splits.validation, neutral_samples(job.subject))
+    feeds = smallest_samples(job.opened, job.splits.validation, neutral_samples(job.subject))
     return notes_on_quantising(job.subject, tweaked, feeds, job.engine.settings)
 
 

@@ -6,7 +6,7 @@ Their labels at positions lie behind one another, each sample's filled up to as 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
@@ -101,12 +101,19 @@ class SizesByPart:
 
     def largest_of(self, samples: np.ndarray) -> np.ndarray:
         """Those of some samples, ascending, that are of the size of the largest."""
+        return self._of_one_size(samples, max)
+
+    def smallest_of(self, samples: np.ndarray) -> np.ndarray:
+        """Those of some samples, ascending, that are of the size of the smallest."""
+        return self._of_one_size(samples, min)
+
+    def _of_one_size(self, samples: np.ndarray, chosen: Callable[..., int]) -> np.ndarray:
         if not self.unequal or not len(samples):
             return samples
         parts = self.of(samples)
         sizes = {part: sum(map(math.prod, self.shapes[part])) for part in np.unique(parts).tolist()}
-        largest = self.shapes[max(sizes, key=lambda part: sizes[part])]
-        return samples[[self.shapes[part] == largest for part in parts.tolist()]]
+        shape = self.shapes[chosen(sizes, key=lambda part: sizes[part])]
+        return samples[[self.shapes[part] == shape for part in parts.tolist()]]
 
 
 def by_size(part: Part) -> list[Part]:

@@ -18,6 +18,7 @@ HOW_TO_QUANTISE = (
 )
 # The share by which rounding may change what a tweak adds.
 _MOST_CHANGED = 0.1
+_MOST_ROWS = 1 << 14  # of scores: of pictures with more positions, every so many
 
 
 def notes_on_quantising(
@@ -31,7 +32,8 @@ def notes_on_quantising(
     if quantises(base.model.graph):
         return ()
     files = base, tweaked, as_subject(tweaked, of_eight_bits(tweaked.model.proto).SerializeToString())
-    scores = [run_batch(file, dict(feeds), engine)[0].astype(np.float64) for file in files]
+    runs = (run_batch(file, dict(feeds), engine)[0] for file in files)
+    scores = [Z[:: -(-len(Z) // _MOST_ROWS)].astype(np.float64) for Z in runs]
     # The same for all classes changes nothing, but where each decides for itself.
     if not base.head.several:
         scores = [Z - Z.mean(axis=1, keepdims=True) for Z in scores]

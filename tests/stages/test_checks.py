@@ -1,0 +1,100 @@
+"""What a file has to show before it is delivered, and on how few samples at once: large ones take memory."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from onnxtweak.engine.passes import plan_of
+from onnxtweak.engine.session import Session
+from onnxtweak.engine.subject import smallest_samples
+from onnxtweak.engine.tap_safety import neutral_samples, trial_samples
+from onnxtweak.settings import DataSettings, EngineSettings, TapSettings
+from onnxtweak.stages import checks
+from onnxtweak.stages.checks import MANY, check_reload
+from onnxtweak.stages.open_job import prepare
+from onnxtweak.stages.other_models import quantising
+from onnxtweak.types import silent
+from tests.support.unequal import unequal
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """A job on pictures of different sizes."""
+    made = unequal("pixels", tmp_path_factory.mktemp("pictures"), samples=40)
+    settings = EngineSettings(device="cpu", backend="numpy", threads=1)
+    return prepare(str(made.model), DataSettings((str(made.data),)), settings, TapSettings(), silent)
+
+
+def reloaded(job):
+    """The check of the base itself as the written file."""
+    feeds = smallest_samples(job.opened, job.splits.fit, MANY)
+    return check_reload(job.opened.model.path, job.subject, job.subject, feeds, job.engine.settings)
+
+
+@pytest.mark.parametrize(("values", "together"), [(1 << 25, 3), (0, 2)])
+def test_a_file_has_to_take_several_of_the_smallest_samples_at_once(pictures, monkeypatch, values, together):
+    fed, run = [], Session.run
+
+    def watched(session, feeds, names=None):
+        fed.extend(x.shape for x in feeds.values())
+        return run(session, feeds, names)
+
+    monkeypatch.setattr(Session, "run", watched)
+    monkeypatch.setattr(checks, "_MOST_VALUES", values)
+    check = reloaded(pictures)
+    assert check.passed and check.detail.endswith(f"runs with batch 1 and {together}")
+    sizes = [shapes[0] for shapes in pictures.splits.fit.dataset.by_part.shapes]
+    assert {shape[0] for shape in fed} == {1, together}
+    assert {shape[1:] for shape in fed} == {min(sizes, key=np.prod)}
+
+
+@pytest.mark.parametrize("row", [0, -1])
+def test_a_batch_may_change_no_position_of_a_sample(pictures, monkeypatch, row):
+    run = checks.run_batch
+
+    def changed(subject, feeds, engine, slot=None):
+        logits, device = run(subject, feeds, engine, slot)
+        samples = len(next(iter(feeds.values())))
+        if subject is not pictures.subject and samples > 1:
+            logits[: len(logits) // samples][row] += 1
+        return logits, device
+
+    monkeypatch.setattr(checks, "run_batch", changed)
+    check = reloaded(pictures)
+    assert not check.passed and "between which logits differ" in check.detail
+
+
+def test_of_large_pictures_one_at_a_time_is_looked_at(pictures):
+    large = replace(pictures.subject, sizes=(512, 512), shape=(21,), maps=23_000_000, largest=5_600_000)
+    assert neutral_samples(large) == trial_samples(large) == 1
+    small = replace(large, sizes=(8, 8), maps=10_000, largest=1000)
+    assert neutral_samples(small) == 256 and trial_samples(small) == 128
+    one = replace(large, sizes=())
+    assert neutral_samples(one) == 256 and trial_samples(one) == 3
+
+
+def test_a_pass_counts_what_the_model_holds_of_a_picture(pictures):
+    large = replace(pictures.subject, sizes=(512, 512), shape=(21,), maps=23_000_000, largest=5_600_000)
+    engine = replace(pictures.engine, settings=EngineSettings(memory=10**9))
+    assert plan_of(large, engine, 0, 500, "cpu").batch == 1
+    assert plan_of(replace(large, maps=1), engine, 0, 500, "cpu").batch == 4
+
+
+def test_of_many_positions_some_tell_what_rounding_would_lose(pictures, monkeypatch):
+    added = np.zeros((64, 2), np.float32)
+    added[::2, 1] = 1  # of the other rows all is lost
+    lost = np.ones((64, 2), np.float32) * np.arange(2, dtype=np.float32)
+    scores = iter([np.zeros_like(added), lost, added, np.zeros_like(added), lost, added])
+    monkeypatch.setattr(quantising, "run_batch", lambda *_: (next(scores), "cpu"))
+    of_none = np.zeros((0,))
+    job = pictures
+
+    def notes():
+        return quantising.notes_on_quantising(job.subject, job.subject, {"x": of_none}, job.engine.settings)
+
+    assert notes()
+    monkeypatch.setattr(quantising, "_MOST_ROWS", 32)
+    assert not notes()
