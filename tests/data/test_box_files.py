@@ -60,6 +60,36 @@ def test_boxes_that_are_left_out_are_counted(tmp_path, changed, said):
         read(coco(tmp_path, BOX | changed))
 
 
+def test_ids_of_pictures_may_be_texts_and_stand_once(tmp_path):
+    path = coco(tmp_path, BOX | {"image_id": "b7"}, BOX | {"image_id": 0.0})
+    held = json.loads(path.read_text())
+    held["images"][1]["id"] = "b7"
+    path.write_text(json.dumps(held))
+    assert [len(one) for one in read(path).parts[0].labels] == [1, 1]
+    for key, again in (("images", {"id": 0, "file_name": "b.png"}), ("categories", {"id": 3, "name": "dog"})):
+        path.write_text(json.dumps(held | {key: [*held[key], again]}))
+        with pytest.raises(DataError, match=r"the (picture|category) id \d stands twice"):
+            read(path)
+
+
+def test_lines_that_are_nearly_boxes(tmp_path):
+    """A little beyond the picture, as rounding has it; without a width; the outline of a thing."""
+    lines = ("0 1.000001 0.5 0.5 0.5", "0 0.5 0.5 0 0.2", "0 0.25 0.5 0.5 -0.0 0.75 0.5", "0 0.5 0.5 0.5 0.5")
+    pictures(tmp_path / "images", "a")
+    yolo(tmp_path / "labels", a="\r\n".join(lines))
+    assert "left out: 1 box without a width or height above 0" in noted(tmp_path)
+    assert "1 polygon read as the box around its points" in noted(tmp_path)
+    assert read(tmp_path).parts[0].labels[0][:, 1:].round(4).tolist() == [
+        [6, 2, 8, 6],
+        [2, 0, 6, 4],
+        [2, 2, 6, 6],
+    ]
+    for line in ("0 1.2 0.5 0.5 0.5", "0 0.5 0.5 0.5 -0.1", "0 0.5 0.5 0.5 0.5 0.9", "0 0.5 0.5 0.5"):
+        (tmp_path / "labels" / "a.txt").write_text(line)
+        with pytest.raises(DataError, match=r"is no box|no fractions of the picture"):
+            read(tmp_path)
+
+
 def test_pictures_of_another_size_are_counted(tmp_path):
     said = "2 of 2 pictures of another size than the JSON says, such as a.png, 8 x 8 rather than 16 x 8"
     assert said in noted(coco(tmp_path, BOX, width=16, height=8))

@@ -20,6 +20,8 @@ from onnxtweak.errors import DataError
 from onnxtweak.input_files import require_regular
 from onnxtweak.quantities import number_of
 
+Identity = int | str
+
 _HINT = "give a COCO JSON with `images`, `annotations` and `categories`"
 _ANNOTATION = "give it an `image_id`, a `category_id`, and a `bbox` of left, top, width and height in pixels"
 
@@ -42,15 +44,18 @@ def read_coco(source: Source, inputs: Sequence[InputSpec], reading: Reading) -> 
     try:
         held = json.loads(path.read_text(encoding="utf-8-sig"))
         categories = sorted(held["categories"], key=lambda one: int(one["id"]))
+        images = held["images"]
         number = {int(one["id"]): place for place, one in enumerate(categories)}
         names = tuple(str(one["name"]) for one in categories)
-        pictures = [(int(one["id"]), str(one["file_name"])) for one in held["images"]]
+        pictures = [(_identity(one["id"]), str(one["file_name"])) for one in images]
         annotations = list(held["annotations"])
     except KeyError as error:
         raise DataError(f"this is no COCO JSON: it has no {error}", where=path, hint=_HINT) from error
     except (ValueError, TypeError, OSError) as error:
         said = f"{type(error).__name__}: {error}"
         raise DataError(f"this is no COCO JSON ({said})", where=path, hint=_HINT) from error
+    _require_once([one["id"] for one in categories], "category", path)
+    _require_once([identity for identity, _ in pictures], "picture", path)
     if not pictures:
         raise DataError("the COCO JSON lists no pictures", where=path, hint=_HINT)
     if not annotations and not reading.unlabelled:
@@ -71,24 +76,24 @@ def read_coco(source: Source, inputs: Sequence[InputSpec], reading: Reading) -> 
             part,
             labels=labels,
             classes=names,
-            notes=(*part.notes, *notes, *left_out, *_of_other_sizes(held["images"], sizes)),
+            notes=(*part.notes, *notes, *left_out, *_of_other_sizes(images, sizes)),
             files=(("boxes", path), *part.files),
         )
     ]
 
 
 def _by_picture(
-    annotations: Sequence[Mapping[str, Any]], number: Mapping[int, int], pictures: Set[int], path: Path
-) -> tuple[dict[int, list[list[float]]], tuple[str, ...]]:
+    annotations: Sequence[Mapping[str, Any]], number: Mapping[int, int], pictures: Set[Identity], path: Path
+) -> tuple[dict[Identity, list[list[float]]], tuple[str, ...]]:
     """Rows of class and corners by picture, and notes on what is left out.
 
     number : of each category's class, by id. pictures : ids of those that are listed.
     """
-    found: dict[int, list[list[float]]] = {}
+    found: dict[Identity, list[list[float]]] = {}
     crowds = flat = strange = 0
     for place, one in enumerate(annotations):
         try:
-            identity, category = int(one["image_id"]), int(one["category_id"])
+            identity, category = _identity(one["image_id"]), int(one["category_id"])
             crowd, (left, top, width, height) = bool(one.get("iscrowd")), map(float, one["bbox"])
         except (KeyError, ValueError, TypeError, AttributeError) as error:
             missing = isinstance(error, KeyError)
@@ -113,6 +118,24 @@ def _by_picture(
         (strange, "box", " of pictures that `images` does not list"),
     )
     return found, tuple(f"{LEFT_OUT}{number_of(n, noun)}{which}" for n, noun, which in notes if n)
+
+
+def _identity(value: Any) -> Identity:
+    """The id of a picture: a number however it is written, else a text."""
+    try:
+        return int(value)
+    except ValueError:
+        return str(value)
+
+
+def _require_once(ids: Sequence[Any], what: str, path: Path) -> None:
+    """Raise DataError for two pictures, or two categories, of one id: whose a box is would be unknown."""
+    known: set[Any] = set()
+    for one in ids:
+        if one in known:
+            hint = f"give every {what} an id of its own, and its annotations that one"
+            raise DataError(f"the {what} id {one} stands twice", where=path, hint=hint)
+        known.add(one)
 
 
 def _named(place: int, annotation: Any, path: Path) -> str:

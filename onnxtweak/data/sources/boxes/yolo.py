@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from onnxtweak.data.preprocess.transforms import pillow_decoder
 from onnxtweak.data.samples import InputSpec, Part, Reading, no_labels
 from onnxtweak.data.source_spec import Source, natural_key
 from onnxtweak.data.sources.boxes.names_beside import names_beside
-from onnxtweak.data.sources.boxes.placing import placed_in_all
+from onnxtweak.data.sources.boxes.placing import LEFT_OUT, placed_in_all
 from onnxtweak.data.sources.boxes.rows import checked
 from onnxtweak.data.sources.image_source import SUFFIXES, pictures_part
 from onnxtweak.errors import DataError
@@ -23,6 +23,7 @@ from onnxtweak.quantities import number_of
 
 _HINT = "write a line `class x y width height` for each box, centre and size as fractions of the picture"
 _NAMES = "classes.txt"
+_ROUNDING = 0.01  # of a picture's width or height, by which fractions may be beyond it
 _SPLITS = ("train", "val", "valid", "test")
 
 
@@ -52,9 +53,16 @@ def read_labelled_folder(source: Source, inputs: Sequence[InputSpec], reading: R
     above = (root, *root.parents[:2])
     named = next((one for one in above if (one / _NAMES).is_file()), None)
     names = None if named is None else read_names(named / _NAMES)
-    objects = [_read(text, size, names) for text, size in zip(texts, sizes, strict=True)]
+    lines = [_read(text, size, names) for text, size in zip(texts, sizes, strict=True)]
+    objects = [one.objects for one in lines]
     labels, left_out = placed_in_all(objects, sizes, reading.preprocess)
-    notes = (*part.notes, *left_out, *_unpaired(texts, found), *_together(inside, paths))
+    notes = (
+        *part.notes,
+        *_unlike_boxes(lines),
+        *left_out,
+        *_unpaired(texts, found),
+        *_together(inside, paths),
+    )
     files = (*part.files, *((f"boxes {text.name}", text) for text in found))
     offered = names_beside(above) if names is None else None
     return [replace(part, labels=labels, classes=names, notes=notes, files=files, offered=offered)]
@@ -108,26 +116,55 @@ def _text_of(path: Path) -> Path:
     return Path(*parts[:last], "labels", *parts[last + 1 :])
 
 
-def _read(path: Path, size: Size, names: Sequence[str] | None) -> np.ndarray:
-    """The objects of a .txt, (n, 5): class and corners in pixels of the stored picture.
+@dataclass(frozen=True, eq=False)
+class _Lines:
+    """A .txt: its objects (n, 5), class and corners in pixels of the stored picture.
 
-    names : of the classes.
+    flat : lines without a width or height, which are left out. outlines : lines of the points of a polygon.
     """
+
+    objects: np.ndarray
+    flat: int = 0
+    outlines: int = 0
+
+
+def _unlike_boxes(lines: Sequence[_Lines]) -> Iterator[str]:
+    """Notes on lines of all files that are no box, or are left out."""
+    if flat := sum(one.flat for one in lines):
+        yield f"{LEFT_OUT}{number_of(flat, 'box')} without a width or height above 0"
+    if outlines := sum(one.outlines for one in lines):
+        yield f"{number_of(outlines, 'polygon')} read as the box around its points"
+
+
+def _read(path: Path, size: Size, names: Sequence[str] | None) -> _Lines:
+    """The lines of a .txt, none where it is missing. names : of the classes."""
     if not path.is_file():
-        return np.empty((0, 5))
+        return _Lines(np.empty((0, 5)))
     require_regular(path, DataError, MOST_TEXT)
-    rows = []
+    rows, flat, outlines = [], 0, 0
     for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
         if not line.strip():
             continue
         where, shown = f"line {number} of {path}", f"`{line.strip()[:40]}`"
         try:
-            kind, x, y, width, height = map(float, line.split())
+            kind, *numbers = map(float, line.split())
         except ValueError as error:
             raise DataError(f"{shown} is no box", where=where, hint=_HINT) from error
-        if not (0 <= x <= 1 and 0 <= y <= 1 and 0 < width <= 1 and 0 < height <= 1):
+        outline = len(numbers) >= 6 and len(numbers) % 2 == 0
+        if len(numbers) != 4 and not outline:
+            raise DataError(f"{shown} is no box", where=where, hint=_HINT)
+        negative = not outline and min(numbers[2:]) < 0  # a width or height
+        if negative or not all(-_ROUNDING <= one <= 1 + _ROUNDING for one in numbers):
             raise DataError(f"{shown} are no fractions of the picture", where=where, hint=_HINT)
-        row = [kind, x - width / 2, y - height / 2, x + width / 2, y + height / 2]
+        if outline:
+            row = [kind, *(edge(numbers[axis::2]) for edge in (min, max) for axis in (0, 1))]
+        else:
+            x, y, width, height = numbers
+            row = [kind, x - width / 2, y - height / 2, x + width / 2, y + height / 2]
+        if row[3] <= row[1] or row[4] <= row[2]:
+            flat += 1
+            continue
+        outlines += outline
         checked(np.array([row]), where, _HINT)
         if names is not None and kind >= len(names):
             what = f"class {kind:g} is out of range: {_NAMES} has {number_of(len(names), 'name')}"
@@ -135,4 +172,4 @@ def _read(path: Path, size: Size, names: Sequence[str] | None) -> np.ndarray:
         rows.append(row)
     found = np.array(rows, np.float64).reshape(-1, 5)
     found[:, 1:] *= np.tile([size[1], size[0]], 2)
-    return found
+    return _Lines(found, flat, outlines)
