@@ -117,18 +117,18 @@ def _of_class(detections: Detections, truth: Truth, number: int, thresholds: tup
     sample = detections.sample[own]
     right = np.zeros((len(thresholds), len(own)), bool)
     there = np.flatnonzero(truth.number == number)
-    count = np.bincount(truth.sample[there], minlength=truth.samples)
+    holding = truth.sample[there]
+    count = np.bincount(holding, minlength=truth.samples)
     score = np.zeros(len(there))
-    for one in np.unique(sample).tolist():
-        wanted = np.flatnonzero(truth.sample[there] == one)
-        if len(wanted):
-            rows = np.flatnonzero(sample == one)
-            each = overlaps(detections.box[own[rows]], truth.box[there[wanted]])
-            for t, least in enumerate(thresholds):
-                finds = _finds(each, least)
-                right[t, rows] = finds >= 0
-                if t == 0:
-                    score[wanted[finds[finds >= 0]]] = detections.score[own[rows[finds >= 0]]]
+    for one in np.intersect1d(sample, holding).tolist():
+        wanted = np.flatnonzero(holding == one)
+        rows = np.flatnonzero(sample == one)
+        each = overlaps(detections.box[own[rows]], truth.box[there[wanted]])
+        for t, least in enumerate(thresholds):
+            finds = _finds(each, least)
+            right[t, rows] = finds >= 0
+            if t == 0:
+                score[wanted[finds[finds >= 0]]] = detections.score[own[rows[finds >= 0]]]
     curves, row = np.unique(right, axis=0, return_inverse=True)
     return _OfClass(sample, curves, row.reshape(-1), count, score)
 
@@ -137,8 +137,8 @@ def _finds(each: np.ndarray, least: float) -> np.ndarray:
     """The object that each of some boxes finds, the best box first, (d,) int64; -1 for none. each (d, n)."""
     free = np.ones(each.shape[1], bool)
     found = np.full(len(each), -1)
-    for row, overlap in enumerate(each):
-        overlap = np.where(free, overlap, -1.0)
+    for row in np.flatnonzero((each >= least).any(axis=1)).tolist():
+        overlap = np.where(free, each[row], -1.0)
         place = int(overlap.argmax())
         if overlap[place] >= least:
             free[place], found[row] = False, place
