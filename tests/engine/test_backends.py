@@ -27,7 +27,7 @@ from tests.support.weak_class import weak_cnn
 @pytest.fixture
 def gpu_on_cpu(monkeypatch):
     """One GPU answers: its kernels are compiled for the CPU."""
-    if cupy_on_cpu.COMPILER is None:
+    if cupy_on_cpu.compiler() is None:
         pytest.skip("no C++ compiler")
     monkeypatch.setitem(sys.modules, "cupy", cupy_on_cpu)
     monkeypatch.setattr(backends, "gpu_count", lambda: 1)

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 
@@ -14,7 +15,8 @@ import numpy as np
 SHIM = Path(__file__).with_name("cuda_on_cpu.h")
 
 
-def _compiler():
+@cache
+def compiler():
     """A C++ compiler, or None."""
     for name in ("g++", "clang++"):
         found = shutil.which(name)
@@ -24,7 +26,6 @@ def _compiler():
     return None
 
 
-COMPILER = _compiler()
 WORK = Path(tempfile.gettempdir())
 
 ndarray = np.ndarray
@@ -121,32 +122,46 @@ class RawKernel:
 
     def parameters(self):
         """(type, whether a pointer) of each parameter, read from the source."""
-        text = re.search(rf"\b{self.name}\((.*?)\)\s*{{", self.code, re.DOTALL)[1]
-        found = [re.match(r"(?:const )?(\w+(?: \w+)?)(\*?)", part.strip()) for part in text.split(",")]
-        return [(re.sub(r" \w+$", "", m[1]) if not m[2] else m[1], bool(m[2])) for m in found]
+        return _parameters(next(m[2] for m in _KERNEL.finditer(self.code) if m[1] == self.name))
 
     def compiled(self):
-        whole = "\0".join((SHIM.read_text(), self.code, self.name, *self.options))
+        """One library for all kernels of the source that these options leave in it."""
+        whole = "\0".join((SHIM.read_text(), self.code, *self.options))
         library = WORK / f"theta-{hashlib.sha256(whole.encode()).hexdigest()[:16]}.so"
         if not library.exists():
-            declared, names = [], []
-            for i, (kind, pointer) in enumerate(self.parameters()):
-                declared.append(f"{kind}{'*' if pointer else ''} a{i}")
-                names.append(f"a{i}")
-            entry = (
-                'extern "C" __attribute__((visibility("default"))) '
-                f"void run(unsigned x, unsigned y, unsigned threads, {', '.join(declared)}) "
-                f"{{ launch(x, y, threads, [=] {{ {self.name}({', '.join(names)}); }}); }}"
-            )
             with tempfile.TemporaryDirectory() as folder:
                 source, made = Path(folder, "kernel.cpp"), Path(folder, "kernel.so")
-                source.write_text(f'#include "{SHIM}"\n{self.code}\n{entry}\n')
+                source.write_text(f'#include "{SHIM}"\n{_KERNEL.sub(_with_entry, self.code)}\n')
                 # Hidden: what is static in a template would be one for all libraries of the process.
                 how = ["-std=c++17", "-O1", "-shared", "-fPIC", "-fvisibility=hidden", "-pthread"]
-                subprocess.run([COMPILER, *how, *self.options, "-o", made, source], check=True)
+                subprocess.run([compiler(), *how, *self.options, "-o", made, source], check=True)
                 shutil.copy(made, library.with_suffix(f".{id(self)}"))
             library.with_suffix(f".{id(self)}").replace(library)
-        return ctypes.CDLL(str(library)).run
+        return getattr(ctypes.CDLL(str(library)), f"run_{self.name}")
+
+
+_KERNEL = re.compile(
+    r'extern "C" __global__ void (?:__launch_bounds__\([^)]*\) )?(\w+)\((.*?)\)\s*{', re.DOTALL
+)
+
+
+def _parameters(text):
+    found = [re.match(r"(?:const )?(\w+(?: \w+)?)(\*?)", part.strip()) for part in text.split(",")]
+    return [(re.sub(r" \w+$", "", m[1]) if not m[2] else m[1], bool(m[2])) for m in found]
+
+
+def _with_entry(kernel):
+    """The beginning of a kernel, and before it a function that runs it in threads, left in where it is."""
+    name, text = kernel[1], kernel[2]
+    kinds = [f"{kind}{'*' if pointer else ''}" for kind, pointer in _parameters(text)]
+    declared = ", ".join(f"{kind} a{i}" for i, kind in enumerate(kinds))
+    names = ", ".join(f"a{i}" for i in range(len(kinds)))
+    return (
+        f'extern "C" void {name}({text});\n'
+        'extern "C" __attribute__((visibility("default"))) '
+        f"void run_{name}(unsigned x, unsigned y, unsigned threads, {declared}) "
+        f"{{ launch(x, y, threads, [=] {{ {name}({names}); }}); }}\n{kernel[0]}"
+    )
 
 
 KINDS = {

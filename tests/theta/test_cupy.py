@@ -36,7 +36,7 @@ def backend(request):
         from onnxtweak.theta.cupy import folds
 
         return folds
-    if cupy_on_cpu.COMPILER is None:
+    if cupy_on_cpu.compiler() is None:
         pytest.skip("no C++ compiler")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "cupy", cupy_on_cpu)
