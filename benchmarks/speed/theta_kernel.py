@@ -1,6 +1,7 @@
 """Theta's limit fold against what this machine can do, all measured in one run.
 
-    python benchmarks/speed/theta_kernel.py [--samples 768] [--long 9975] [--threads 2] [--repeats 4] [--sums]
+    python benchmarks/speed/theta_kernel.py [--samples 768] [--long 9975] [--threads 2] [--repeats 4]
+                                            [--targets 1,10,1000] [--sums]
 
 Ceilings. Reading: an OR over the bits of the very values of every fold, shared among the threads as the fold
 is and timed beside it. Multiply and maximum: pairs per second on values that stay in the first-level cache,
@@ -8,6 +9,7 @@ by a loop that LLVM vectorises and by vectors that keep the maxima in registers,
 faster counts. A pair is one neuron, one target, one sample. "first" is the first fold, when every maximum
 still rises; "run" is the mean over all folds, "late" the median of the last four; one row is a run of
 `--long` samples. "moved" is what goes through memory at least: the values, and all limits read and written.
+"bytes alone" moves that and computes nothing, up to `MOVED` targets: a fold whose arithmetic is free.
 Folds are as large as the engine's, in the engine's buffers. "cold" values come from memory, "hot" ones were
 written just before they are folded. Logits are new in every fold, values come from four tables in turn. Every
 run is done several times over (the long one twice): the shortest time of each fold and of each reading
@@ -43,6 +45,9 @@ from onnxtweak.theta.state import sweep_state
 from onnxtweak.theta.threads import share_out
 
 ROWS = 64
+MOVED = 16
+# Neurons that "bytes alone" has at once, and samples, as the fold does.
+SPAN, TOGETHER = 2048, 8
 # Long enough to take as long as a fold does: what disturbs one then disturbs the other.
 LOOPS = 100_000
 
@@ -52,6 +57,36 @@ def read_all(bits, first, last):
     part, seen = bits[first:last], np.int32(0)
     for k in range(part.size):
         seen |= part[k]
+    return seen
+
+
+@njit(nogil=True)
+def move_all(bits, limits, ones, first, last):
+    """Read spans [first, last) of bits (b, m), read limits (2 c, m) int32 and write them as they are."""
+    rows, neurons = bits.shape
+    seen = np.int32(0)
+    for start in range(first * SPAN, min(last * SPAN, neurons), SPAN):
+        stop = min(start + SPAN, neurons)
+        for r in range(0, rows, TOGETHER):
+            at = max(0, min(r, rows - TOGETHER))
+            a, b, c, d = (
+                bits[at, start:stop],
+                bits[at + 1, start:stop],
+                bits[at + 2, start:stop],
+                bits[at + 3, start:stop],
+            )
+            e, f, g, h = (
+                bits[at + 4, start:stop],
+                bits[at + 5, start:stop],
+                bits[at + 6, start:stop],
+                bits[at + 7, start:stop],
+            )
+            for k in range(stop - start):
+                seen |= a[k] | b[k] | c[k] | d[k] | e[k] | f[k] | g[k] | h[k]
+        for t in range(limits.shape[0]):
+            part = limits[t, start:stop]
+            for k in range(part.size):
+                part[k] &= ones
     return seen
 
 
@@ -162,6 +197,7 @@ def main() -> None:
     parser.add_argument("--long", type=int, default=9975)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=4)
+    parser.add_argument("--targets", default="1,10,1000", help="rows of these numbers of targets")
     parser.add_argument("--sums", action="store_true")
     args = parser.parse_args()
     if args.sums:
@@ -170,6 +206,7 @@ def main() -> None:
             for targets in (1, 4, 10):
                 print(in_one_reading(neurons, rows, targets, args.threads), flush=True)
         return
+    asked = {int(count) for count in args.targets.split(",")}
     pool = ThreadPoolExecutor(args.threads)
     rng = np.random.default_rng(0)
     clock = time.process_time if args.threads == 1 else time.perf_counter
@@ -200,16 +237,20 @@ def main() -> None:
             fresh[:] = tables[k % 4]
             return fresh
 
-        hi, lo = np.zeros((2, count, neurons), np.float32)
+        limits_held = np.zeros((2, count, neurons), np.float32)
+        (hi, lo), as_bits = limits_held, limits_held.reshape(-1, neurons).view(np.int32)
         bad = np.zeros(neurons, bool)
         backend.fold_limits(tables[0], np.zeros_like(limits[0]), hi, lo, bad, **extra)
         peak.begin()
-        times, readings = np.full((2, done), math.inf)
+        times, readings, moves = np.full((3, done), math.inf)
         for _ in range(repeats):
             hi[:] = lo[:] = 0
             for k, limit in enumerate(limits):
                 bits = values(k).reshape(-1).view(np.int32)
                 readings[k] = min(readings[k], timed(share_out, read_all, (bits,), bits.size, pool))
+                if count <= MOVED:
+                    work = (values(k).view(np.int32), as_bits, np.int32(-1))
+                    moves[k] = min(moves[k], timed(share_out, move_all, work, -(-neurons // SPAN), pool))
                 V = values(k)
                 times[k] = min(times[k], timed(backend.fold_limits, V, limit, hi, lo, bad, **extra))
             peak.measure()
@@ -223,7 +264,11 @@ def main() -> None:
             f" late {pairs / late:6.2f} ({pairs / late / best:4.0%});"
             f" run {size / mean:5.1f} GB/s ({size / mean / reading:4.0%}),"
             f" moved {(size + state) / mean:5.1f} ({(size + state) / mean / reading:4.0%});"
-            f" ceilings {reading:.1f} GB/s, {peak.loop:.1f} and {peak.register:.1f} G pairs/s",
+            f" ceilings {reading:.1f} GB/s, {peak.loop:.1f} and {peak.register:.1f} G pairs/s"
+            + (
+                f", bytes alone {pairs / moves.mean():.1f} ({pairs / moves.mean() / best:.0%})"
+                * (count <= MOVED)
+            ),
             flush=True,
         )
 
@@ -238,10 +283,11 @@ def main() -> None:
         ("hot", 10, small, 4 * args.samples),
         ("hot", 1000, many, 0),
     ):
-        row(*numba, where, count, neurons, samples)
-    if args.long:
+        if count in asked:
+            row(*numba, where, count, neurons, samples)
+    if args.long and 10 in asked:
         row(*numba, "hot", 10, small, args.long, repeats=2)
-    for count in (1, 10):
+    for count in sorted({1, 10} & asked):
         row("numpy", numpy_backend, {}, "cold", count, small, 0, repeats=1)
 
 

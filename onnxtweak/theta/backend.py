@@ -22,6 +22,7 @@ from onnxtweak.theta.state import ThetaState, sweep_state
 Array = Any
 # Survivors of a batch: target, neuron (n,) int32, ratio (n,) float32.
 Found = tuple[np.ndarray, np.ndarray, np.ndarray]
+_LINE = 16  # numbers of float32 in a line of the cache
 
 
 class Backend(Protocol):
@@ -147,8 +148,14 @@ class Backend(Protocol):
 
 
 def host_buffer(shape: tuple[int, int], device: str) -> np.ndarray:
-    """Float32 memory in NumPy, whatever the device."""
-    return np.empty(shape, np.float32)
+    """Float32 memory in NumPy, whatever the device, that begins where a line of the cache does.
+
+    Elsewhere, as NumPy has it, each vector of values would lie in two lines.
+    """
+    count = shape[0] * shape[1]
+    room = np.empty(count + _LINE, np.float32)
+    begin = -room.ctypes.data // room.itemsize % _LINE
+    return room[begin : begin + count].reshape(shape)
 
 
 class CpuBackend:

@@ -99,7 +99,7 @@ def test_ranked_samples_give_the_same_bits(worth, kind, monkeypatch):
         compare(kind, 30, 20000, 10, pool=pool)
 
 
-def test_samples_are_ranked_by_size_until_none_counts():
+def test_samples_are_ranked_by_size_until_none_counts_and_filled_up_to_pairs():
     limit = np.array([[0, -1], [2, 0], [-3, 4], [0.5, -5]], np.float32)
     rows, factors, begins = pruned_limits.rank(limit, 100)
     lists = [
@@ -110,10 +110,10 @@ def test_samples_are_ranked_by_size_until_none_counts():
         for kind in range(4)
     ]
     assert lists == [
-        [[(2, -3), (1, 2), (3, 0.5)], [(3, -5), (2, 4), (0, -1)]],
-        [[(2, 3), (1, -2), (3, -0.5)], [(3, 5), (2, -4), (0, 1)]],
-        [[(1, 2), (3, 0.5)], [(2, 4)]],
-        [[(2, 3)], [(3, 5), (0, 1)]],
+        [[(2, -3), (1, 2), (3, 0.5), (0, 0)], [(3, -5), (2, 4), (0, -1), (0, 0)]],
+        [[(2, 3), (1, -2), (3, -0.5), (0, 0)], [(3, 5), (2, -4), (0, 1), (0, 0)]],
+        [[(1, 2), (3, 0.5)], [(2, 4), (0, 0)]],
+        [[(2, 3), (0, 0)], [(3, 5), (0, 1)]],
     ]
 
 

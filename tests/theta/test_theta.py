@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from onnxtweak.theta import numpy_backend
+from onnxtweak.theta.backend import host_buffer
 from onnxtweak.theta.gaps import reciprocal_gaps
 from onnxtweak.theta.line_search import net_gain, plateaus
 from onnxtweak.theta.numba import backend as numba_backend
@@ -159,6 +160,13 @@ def test_nan_and_infinite_neurons_are_marked_and_dropped(backend):
     assert np.flatnonzero(state.bad).tolist() == [3, 650]
     scores = finish(state, 0)
     assert scores.weight[3] == scores.weight[650] == scores.count[3] == scores.lift[650] == 0
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 7), (128, 4099)])
+def test_buffers_begin_where_a_line_of_the_cache_does(shape):
+    buffer = host_buffer(shape, "cpu")
+    assert buffer.shape == shape and buffer.dtype == np.float32 and buffer.flags.c_contiguous
+    assert buffer.ctypes.data % 64 == 0
 
 
 def test_an_unlimited_weight_is_capped():

@@ -15,7 +15,19 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from onnxtweak.theta.numba.count_kernels import StreamSums
-from onnxtweak.theta.numba.simd import FLOAT, INT, LANES, LONG, PANELS, SIGN_FREE, STREAMS, TESTED, WIDE, emit
+from onnxtweak.theta.numba.simd import (
+    BETWEEN_TESTS,
+    FLOAT,
+    INT,
+    LANES,
+    LONG,
+    PANELS,
+    SIGN_FREE,
+    STREAMS,
+    TESTED,
+    WIDE,
+    emit,
+)
 
 
 @intrinsic
@@ -266,9 +278,9 @@ def top_of_span(typing, values, at, following, tops, panels, total, peak, places
 def raise_ranked(typing, values, at, rows, factors, first, count, best, start, soon, tops, here):
     """best = max(best, v * factor) for one target and `WIDE` panels, until no later sample can matter.
 
-    values : a sample's from its `rows` + at on. rows, factors : `count` samples from `first` on, the largest
-    |factor| first. best : from `start` on; what lies `soon` elements on is prefetched.
-    tops : the largest |v| of each neuron, from `here` on. Returns how many samples were tried.
+    values : a sample's from its `rows` + at on. rows, factors : samples from `first` on, the largest |factor|
+    first, `count` times `BETWEEN_TESTS` of them. best : from `start` on; what lies `soon` elements on is
+    prefetched. tops : the largest |v| of each neuron, from `here` on. Returns how many of `count` were tried.
     """
 
     def write(e, values, at, rows, factors, first, count, best, start, soon, tops, here):
@@ -280,7 +292,7 @@ def raise_ranked(typing, values, at, rows, factors, first, count, best, start, s
         done = e.keep(LONG(0))
         mask = ir.IntType(LANES)
         with cgutils.for_range(builder, count) as loop:
-            place = builder.add(first, loop.index)
+            place = builder.add(first, builder.mul(loop.index, LONG(BETWEEN_TESTS)))
             factor = e.scalar(factors, place)
             size = builder.bitcast(builder.and_(builder.bitcast(factor, INT), INT(SIGN_FREE)), FLOAT)
             size, within = e.spread(size), mask(0)
@@ -290,10 +302,11 @@ def raise_ranked(typing, values, at, rows, factors, first, count, best, start, s
             with builder.if_then(builder.icmp_unsigned("==", within, mask(0))):
                 loop.do_break()
             builder.store(builder.add(loop.index, LONG(1)), done)
-            row, factor = builder.add(e.scalar(rows, place), at), e.spread(factor)
-            for p, one in enumerate(kept):
-                product = builder.fmul(e.load(values, e.at(row, p * LANES)), factor)
-                builder.store(e.larger(product, builder.load(one)), one)
+            for sample in (e.at(place, i) for i in range(BETWEEN_TESTS)):
+                row, factor = builder.add(e.scalar(rows, sample), at), e.spread(e.scalar(factors, sample))
+                for p, one in enumerate(kept):
+                    product = builder.fmul(e.load(values, e.at(row, p * LANES)), factor)
+                    builder.store(e.larger(product, builder.load(one)), one)
         with builder.if_then(builder.icmp_unsigned("!=", builder.load(done), LONG(0))):
             for p, one in enumerate(kept):
                 e.store(builder.load(one), best, e.at(start, p * LANES))

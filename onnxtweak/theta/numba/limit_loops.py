@@ -124,7 +124,7 @@ def few_or_ranked(
     """Strips [first, last): some are tried ranked, and those that follow take the faster of the two ways.
 
     worth : ranking is faster up to this fraction of the products. Both ways give the same bits. longer :
-    neurons of a span that is ranked, of which only the largest |v| lie in the cache. samples : as of
+    neurons of a span that is ranked, whose values lie in the second-level cache. samples : as of
     `few_targets`.
     """
     tops = _aligned(longer)

@@ -31,7 +31,9 @@ from onnxtweak.theta.threads import share_out
 # faster memory is read; the shorter, the nearer the maxima are.
 _LONG_SPAN, _SPAN, _FEWEST = 16384, 2048, 3
 # Ranking pays from so many targets and strips on, while no more than this part of the products is computed.
-_RANKED, _RANKED_STRIPS, _WORTH, _RANKED_SPAN = 8, 32, 1 / 7, 4096
+_RANKED, _RANKED_STRIPS, _WORTH = 8, 32, 1 / 4
+# Values of a span that is ranked, half a second-level cache, and neurons at least and at most.
+_RANKED_VALUES, _RANKED_SPANS = 1 << 18, (1024, 4096)
 # Samples of a tile: with its strips half a megabyte, which second-level caches hold.
 _ROWS = 128
 
@@ -127,7 +129,8 @@ def _fold(
         if targets < _RANKED or strips < _RANKED_STRIPS:
             share_out(few_targets, work, strips, pool)
         else:
-            share_out(few_or_ranked, (rank(limit, neurons), _WORTH, _RANKED_SPAN, *work), strips, pool)
+            longer = int(np.clip(_RANKED_VALUES // rows // STRIP * STRIP, *_RANKED_SPANS))
+            share_out(few_or_ranked, (rank(limit, neurons), _WORTH, longer, *work), strips, pool)
         return
     blocks = -(-targets // TARGETS)
     each = -(-targets // blocks)

@@ -1,9 +1,9 @@
 """How are limits pruned: raised by few samples, once most can no longer raise any?
 
 The samples of a fold are ranked for each target, the largest |factor| first. One reading of V finds the
-largest |v| of each neuron over the fold. For a few neurons and one target, sample after sample is then tried
-until largest * |factor| exceeds no running maximum among them: no later sample can raise one either. This is
-exact, because rounding is monotone: |v| <= largest and a smaller |factor| give no larger product.
+largest |v| of each neuron over the fold. For a few neurons and one target, two samples after two are then
+tried until largest * |factor| exceeds no running maximum among them: no later sample can raise one either.
+This is exact, because rounding is monotone: |v| <= largest and a smaller |factor| give no larger product.
 
 The more samples a run has seen, the higher are the maxima, and the sooner that happens; then the state is
 read, but not written.
@@ -15,7 +15,7 @@ import numpy as np
 
 from onnxtweak.theta.numba.compiled import compiled
 from onnxtweak.theta.numba.limit_kernels import raise_ranked, top_of_span
-from onnxtweak.theta.numba.simd import LANES, STREAMS, WIDE
+from onnxtweak.theta.numba.simd import BETWEEN_TESTS, LANES, STREAMS, WIDE
 from onnxtweak.theta.numba.streams import set_out, streams
 
 U = np.uintp
@@ -26,7 +26,8 @@ def rank(limit: np.ndarray, neurons: int) -> tuple[np.ndarray, np.ndarray, np.nd
     """Samples with a factor, the largest first: `(rows, factors, begins)` of four lists, target by target.
 
     limit (b, c) float32. The lists: all factors, all negated, the positive ones, the negative ones negated.
-    rows (4, c b) uintp : where the sample begins in V. factors (4, c b) float32. begins (4, c + 1) int64.
+    rows (4, n) uintp : where the sample begins in V. factors (4, n) float32. begins (4, c + 1) int64. A
+    target's samples are filled up to a multiple of `BETWEEN_TESTS` with factors of zero, which raise nothing.
     """
     order = np.argsort(-np.abs(np.ascontiguousarray(limit.T)), axis=1)
     return _list(limit, order, neurons)
@@ -35,8 +36,8 @@ def rank(limit: np.ndarray, neurons: int) -> tuple[np.ndarray, np.ndarray, np.nd
 @compiled
 def _list(limit, order, neurons):
     targets, count = order.shape
-    rows = np.empty((4, targets * count), np.uintp)
-    factors = np.empty((4, targets * count), np.float32)
+    rows = np.zeros((4, targets * (count + BETWEEN_TESTS)), np.uintp)
+    factors = np.zeros(rows.shape, np.float32)
     begins = np.zeros((4, targets + 1), np.int64)
     ends = np.zeros(4, np.int64)
     for t in range(targets):
@@ -50,8 +51,8 @@ def _list(limit, order, neurons):
                 rows[kind, ends[kind]] = r * neurons
                 factors[kind, ends[kind]] = factor if kind == 0 or kind == 2 else -factor
                 ends[kind] += 1
-        for kind in range(4):
-            begins[kind, t + 1] = ends[kind]
+        ends += -ends % BETWEEN_TESTS
+        begins[:, t + 1] = ends
     return rows, factors, begins
 
 
@@ -85,10 +86,10 @@ def fold_ranked(values, ranking, samples, hi, lo, bad, neurons, start, stop, top
     looked = U(0)
     for t in range(begins.shape[1] - 1):
         for kind, best in ((up, hi), (down, lo)):
-            first, count = U(begins[kind, t]), U(begins[kind, t + 1] - begins[kind, t])
+            first, count = U(begins[kind, t]), U((begins[kind, t + 1] - begins[kind, t]) // BETWEEN_TESTS)
             for m in range(0, stop - start, WIDE * LANES):
                 looked += raise_ranked(
                     values, U(start + m), order[kind], factors[kind], first, count,
                     best, U(t * neurons + start + m), U(neurons), tops, U(m),
                 )  # fmt: skip
-    return looked * WIDE / (panels * rows * (begins.shape[1] - 1))
+    return looked * BETWEEN_TESTS * WIDE / (panels * rows * (begins.shape[1] - 1))

@@ -24,6 +24,8 @@ STRIP = 128
 PANELS = STRIP // LANES
 # Panels on which ranked samples are tried at once; divides `PANELS`.
 WIDE = 4
+# Ranked samples that are multiplied between two tests of whether later ones can matter.
+BETWEEN_TESTS = 2
 # Targets whose limits are tested at once.
 TESTED = 16
 # Samples that pass by at once: the hardware prefetches about so many streams.
