@@ -130,6 +130,14 @@ def _require_positions(kind: HeadKind, dataset: Dataset, subject: Subject, *, gu
     if kind.kind == "several labels at positions" and subject.classes > 1:
         own = iter(subject.sizes)
         marks = [subject.classes if axis == "C" else next(own) for axis in subject.layout if axis in "CP"]
+        if tuple(marks) == dataset.sizes:
+            numbers = dataset.labels[(dataset.labels > 1)]
+            raise DataError(
+                f"{numbers[0]} is no mark of a label at a position",
+                where=dataset.parts[0].label_where,
+                hint="give 1 where it is there, 0 where it is not, and -1 where it is not known; "
+                "--ignore-index says which other number means that",
+            )
         hint += f", class numbers; or marks, of shape (N, {', '.join(map(str, marks))})"
     if not dataset.sizes and dataset.parts[0].labels.dtype.kind in "US":
         hint += "; labels that are what stands in each sample need its characters: --alphabet FILE"

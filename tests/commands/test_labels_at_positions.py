@@ -30,6 +30,13 @@ MASKS = ("mask", "mask-squeezed", "roll")
 SAMPLES = {kind: 40 if kind in ("pixels", *MASKS) else 160 for kind in KINDS}
 
 
+def test_a_number_among_marks_is_named_where_there_are_several(tmp_path):
+    made = labels_at_positions("tokens", tmp_path, samples=40)
+    with pytest.raises(DataError, match="7 is no mark of a label at a position") as error:
+        onnxtweak.evaluate(made.model, data=(made.x, np.where(made.labels == 1, 7, made.labels)))
+    assert "--ignore-index" in error.value.hint
+
+
 @pytest.fixture(scope="module", params=KINDS)
 def made(request, tmp_path_factory):
     return labels_at_positions(

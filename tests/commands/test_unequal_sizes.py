@@ -47,6 +47,16 @@ def test_what_is_said_of_base_and_file_is_what_they_show_sample_by_sample(kind, 
     assert run(capsys, "verify", new, "--base", made.model, "-d", made.data)["checks"]
 
 
+def test_a_sample_with_too_few_labels_is_named(tmp_path, capsys):
+    made = unequal("tokens", tmp_path, samples=30)
+    np.savez(tmp_path / "short.npz", x=objects(made.xs), y=objects([*made.ys[:-1], made.ys[-1][:-1]]))
+    assert main(["evaluate", str(made.model), "-d", str(tmp_path / "short.npz")]) == 2
+    assert f"there is a label at each of {len(made.ys[-1]) - 1} positions" in (
+        said := capsys.readouterr().err
+    )
+    assert "row 29 of" in said
+
+
 def test_methods_lists_and_pages_take_them(tmp_path, capsys):
     made = unequal("tokens", tmp_path)
     words = ("-d", made.data, "-t", "2", "--device", "cpu", "--force", "-o", tmp_path / "new.onnx")

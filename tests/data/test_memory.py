@@ -240,6 +240,15 @@ def test_data_frames_of_the_libraries(library):
     assert np.array_equal(values(opened(rows, Y))["input"], X)
 
 
+@pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
+def test_a_column_may_hold_lists_of_lists(library):
+    module = pytest.importorskip(library)
+    held = {"input": X.reshape(2, 3, 2).tolist(), "label": [0, 1]}
+    table = module.table(held) if library == "pyarrow" else module.DataFrame(held)
+    found = opened(table, None, inputs=(InputSpec("input", "float32", (None, 3, 2)),))
+    assert np.array_equal(values(found)["input"], X.reshape(2, 3, 2))
+
+
 # ------------------------------------------------------------------------------------------- batches
 
 

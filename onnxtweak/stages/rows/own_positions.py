@@ -80,9 +80,10 @@ def _settled(subject: Subject, dataset: Dataset, engine: Engine) -> Dataset:
     held = len(labels) // len(dataset)
     for part, count, given in zip(dataset.parts, own, told or [held] * len(own), strict=True):
         if part.labelled and given != count:
+            sample = next(column for column in part.columns.values() if column.shape).locate(part.start)
             raise DataError(
                 f"there is a label at each of {given:,} positions, and the model has scores at {count:,}",
-                where=part.label_where,
+                where=f"{part.label_where}: {sample}",
                 hint="give labels of the size of the scores for each sample",
             )
     by_sample = labels.reshape(len(dataset), held, *labels.shape[1:])

@@ -101,7 +101,7 @@ def _without_objects(array: np.ndarray, where: str) -> np.ndarray:
 
 def _stacked(items: Sequence[Any], where: str) -> np.ndarray:
     """Arrays or lists of one shape, one per row, as one array."""
-    rows = [np.asarray(item) for item in items]
+    rows = [_of_lists(item) for item in items]
     row = next((row for row, item in enumerate(rows) if item.shape != rows[0].shape), None)
     if row is not None:
         raise DataError(
@@ -110,6 +110,15 @@ def _stacked(items: Sequence[Any], where: str) -> np.ndarray:
             hint="pad or cut the rows to one shape",
         )
     return np.stack(rows)
+
+
+def _of_lists(item: Any) -> np.ndarray:
+    """A row that may be lists of lists, which Arrow, and what is read with it, holds as arrays of arrays."""
+    row = np.asarray(item)
+    if row.dtype.kind != "O" or row.ndim != 1 or not len(row) or not all(np.ndim(one) for one in row):
+        return row
+    inner = [_of_lists(one) for one in row]
+    return np.stack(inner) if len({one.shape for one in inner}) == 1 else row
 
 
 def _is_missing(item: Any) -> bool:
