@@ -139,7 +139,10 @@ def _require_positions(kind: HeadKind, dataset: Dataset, subject: Subject, *, gu
                 "--ignore-index says which other number means that",
             )
         hint += f", class numbers; or marks, of shape (N, {', '.join(map(str, marks))})"
-    if not dataset.sizes and dataset.parts[0].labels.dtype.kind in "US":
+    pictures = any(column.sized for column in dataset.parts[0].columns.values())
+    if not dataset.sizes and len(wanted) == 2 and pictures:
+        hint = "give masks: two folders `images` and `masks`, or a CSV of image,mask"
+    elif not dataset.sizes and dataset.parts[0].labels.dtype.kind in "US":
         hint += "; labels that are what stands in each sample need its characters: --alphabet FILE"
     raise DataError(
         f"there is a label {given}, and the model has scores at each of {size} positions",

@@ -137,3 +137,15 @@ def test_a_segmenter_is_measured_on_them(tmp_path):
     plain = onnxtweak.evaluate(made.model, data=(again.astype(np.float32), made.labels))
     assert found.metrics.overall == pytest.approx(plain.metrics.overall, abs=2e-3)
     assert found.metrics.samples == made.labels.size
+    with pytest.raises(DataError, match="a label per sample") as error:  # as if pictures had a class each
+        (folder / "masks").rename(folder / "other")
+        (folder / "other" / "0.png").unlink()
+        onnxtweak.evaluate(made.model, data=folder)
+    assert error.value.hint == "give masks: two folders `images` and `masks`, or a CSV of image,mask"
+
+
+def test_masks_that_were_compressed_with_loss_are_said(folder):
+    root, _ = folder
+    Image.open(root / "masks" / "0.png").convert("L").save(root / "masks" / "0.jpg")
+    (root / "masks" / "0.png").unlink()
+    assert "1 mask such as 0.jpg may have lost class numbers at edges" in opened(root).describe()

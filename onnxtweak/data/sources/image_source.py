@@ -18,9 +18,11 @@ from onnxtweak.data.samples import GroupColumn, InputSpec, Part, Reading, TakeRo
 from onnxtweak.data.source_spec import Source, listed_name, natural_key
 from onnxtweak.data.sources.table_columns import LABELS
 from onnxtweak.errors import DataError
+from onnxtweak.quantities import number_of
 from onnxtweak.settings import Preprocess
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+_LOSSY = (".jpg", ".jpeg")
 _PATHS = ("path", "file", "filename", "image")  # what lists of pictures call their columns
 _LABELS = (*LABELS, "mask", "masks", "text")
 
@@ -221,7 +223,13 @@ def _masked(part: Part, masks: Sequence[Path], reading: Reading) -> Part:
         raise DataError("no such mask file", where=missing, hint=f"masks in {part.where} lie beside it")
     files = (*part.files, *((f"mask {path.name}", path) for path in masks))
     labels = read_masks(masks, part.label_where, reading)
-    return replace(part, labels=labels, label_where=f"masks of {part.where}", files=files)
+    notes = part.notes
+    if lossy := [path.name for path in masks if path.suffix.lower() in _LOSSY]:
+        notes += (
+            f"{number_of(len(lossy), 'mask')} such as {lossy[0]} may have lost class numbers at edges: JPEG "
+            "keeps pictures, not numbers; store them as .png",
+        )
+    return replace(part, labels=labels, label_where=f"masks of {part.where}", files=files, notes=notes)
 
 
 def _cells(lines: Sequence[Sequence[str]], place: int) -> list[str]:
