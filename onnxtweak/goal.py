@@ -83,7 +83,8 @@ class ResolvedGoal:
     whatever class; the targets are all classes then, and no group may lose more than a class. metric : what
     should be better instead of accuracy, the targets being all classes; with a limit of its own, accuracy may
     fall as it has to. reference : the name of a model whose decisions are taken for right, where labels are
-    not. unnamed_stay : whether as much must be decided for classes without a sample as is now.
+    not. unnamed_stay : whether as much must be decided for classes without a sample as is now. at_positions :
+    whether what has a label is a position of a sample, which is like others of it.
     """
 
     targets: np.ndarray
@@ -94,6 +95,7 @@ class ResolvedGoal:
     metric: Metric | None = None
     reference: str | None = None
     unnamed_stay: bool = True
+    at_positions: bool = False
 
     def __len__(self) -> int:
         return len(self.targets)

@@ -51,8 +51,9 @@ def choose_goal(
             logits = logits_pass(job.subject, job.splits.validation, job.engine, "find the worst")
             predicted = by_rows(job.head.predict, logits)
         numbers = find_targets(targets, job.names, fit, validation, predicted)
-    stay = job.origin.data.keep != NOTHING
-    return ResolvedGoal(numbers, job.head, drops.max_overall_drop, drops.max_class_drop, unnamed_stay=stay)
+    stay, positions = job.origin.data.keep != NOTHING, bool(job.subject.sizes)
+    limits = drops.max_overall_drop, drops.max_class_drop
+    return ResolvedGoal(numbers, job.head, *limits, unnamed_stay=stay, at_positions=positions)
 
 
 def with_slice_read(data: DataSettings, settings: FitSettings, targets: TargetSettings) -> DataSettings:

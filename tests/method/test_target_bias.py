@@ -331,8 +331,11 @@ def test_a_class_whose_samples_change_together_keeps_farther_from_its_limit():
     assert lost(together) < lost(alone) - 0.5
 
 
-def test_where_probabilities_are_surely_off_labels_alone_count():
-    """A patch that is surer of what it turns than it is right about it: one temperature cannot tell."""
+def overconfident():
+    """A patch that is surer of what it turns than it is right about it: one temperature cannot tell.
+
+    Logits without it and with it, labels, and groups of two.
+    """
     rng = np.random.default_rng(3)
     base, labels = table(6000, weak=1.5, signal=1.5)
     easy = np.arange(6000) < 4500  # mostly sure and right, which is what the temperature goes by
@@ -340,8 +343,12 @@ def test_where_probabilities_are_surely_off_labels_alone_count():
     wrong = rng.permutation(labels)
     patched = base + 2 * np.eye(4, dtype=np.float32)[np.where(rng.random(6000) < 0.4, wrong, labels)]
     patched[easy] = base[easy]
+    return base, patched, labels, np.arange(6000) // 2
+
+
+def test_where_probabilities_are_surely_off_labels_alone_count():
+    base, patched, labels, pairs = overconfident()
     goal = ResolvedGoal(np.array([0]), max_overall_drop=100, max_class_drop=5)
-    pairs = np.arange(6000) // 2
     ledger = Ledger(patched, base, labels, goal.head, pairs)
     bias, holds = spare(ledger, goal, 0.0)
     was, right = base.argmax(axis=1) == labels, (patched + bias).argmax(axis=1) == labels
@@ -351,6 +358,26 @@ def test_where_probabilities_are_surely_off_labels_alone_count():
     for other in (honest, alone):
         spare(other, goal, 0.0)
         assert not other.by_labels
+
+
+def test_at_positions_all_classes_at_once_are_as_sure_of_their_limits_as_one_would_be():
+    base, patched, labels, pairs = overconfident()
+    goal = ResolvedGoal(np.array([0]), max_overall_drop=100, max_class_drop=5, at_positions=True)
+    ledger = Ledger(patched, base, labels, goal.head, pairs)
+    bias, holds = spare(ledger, goal, 1.0)
+    was, right = base.argmax(axis=1) == labels, (patched + bias).argmax(axis=1) == labels
+    error = np.sqrt(independent_changes(right.astype(int) - was, labels, 4, pairs))
+    lost = [was[labels == c].sum() - right[labels == c].sum() for c in range(4)]
+    clear = (0.05 * np.bincount(labels) - lost) / error
+    # The normal distribution leaves 15.9 % beyond one standard error, and a third of it beyond this many.
+    assert holds and 1.62 <= min(clear[1:]) < 1.75
+    everyone = replace(goal, targets=np.arange(4))
+    for own, of, alone in ((base, goal, True), (patched, everyone, False)):
+        ledger = Ledger(own, base, labels, goal.head, pairs)
+        spare(ledger, of, 1.0)
+        assert (
+            ledger.by_labels == alone
+        )  # probabilities that are true are not asked; none pays where all gain
 
 
 def test_changes_of_a_group_count_by_their_sum():

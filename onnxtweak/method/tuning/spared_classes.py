@@ -6,13 +6,16 @@ it may, raising that class as well, just far enough, costs the targets less than
 What a class gets right is counted half by labels and half by calibrated probabilities: labels alone are noisy
 where few samples change, probabilities alone are off where the model is. Of all classes together, and of the
 targets, which take from several, probabilities are off by less: there labels count a quarter. Where samples
-hang together and probabilities are off for sure, labels alone count, with whole standard errors.
+hang together and probabilities are off for sure, labels alone count, with whole standard errors. So they do at
+positions, where one class covers most of a picture and one temperature cannot serve all: with so many standard
+errors there that all classes at once are as sure to keep their limits as one is by one of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 
@@ -57,11 +60,25 @@ def spare(ledger: Ledger, goal: ResolvedGoal, margin: float) -> tuple[np.ndarray
     of the largest l p, with one multiplier l for all targets, and one for each class whose limit binds.
     """
     bias, holds = _best_spared(ledger, goal, margin)
-    if holds and ledger.probabilities_off(bias, goal):
-        ledger.count_labels_alone()
-        surer, keep = _best_spared(ledger, goal, margin)
-        return (surer, keep) if keep else (bias, holds)  # few samples may allow nothing by labels alone
+    takes = goal.at_positions and not goal.all_are_targets(ledger.labels)
+    if holds and (takes or ledger.probabilities_off(bias, goal)):
+        paying = int(np.count_nonzero(ledger.support)) - len(goal)
+        for errors in (_errors_of(paying), 1.0) if takes else (1.0,):
+            ledger.count_labels_alone(errors)
+            surer, keep = _best_spared(ledger, goal, margin)
+            if keep:  # few samples may allow nothing by labels alone
+                return surer, keep
     return bias, holds
+
+
+def _errors_of(classes: int) -> float:
+    """Standard errors within which so many estimates lie at once as surely as one lies within one of its own.
+
+    With biases as high as limits allow, all classes that pay are at their limits: those whose samples looked
+    better than they are would be beyond.
+    """
+    normal = NormalDist()
+    return -normal.inv_cdf(normal.cdf(-1.0) / max(classes, 1))
 
 
 def _best_spared(ledger: Ledger, goal: ResolvedGoal, margin: float) -> tuple[np.ndarray, bool]:
@@ -134,7 +151,7 @@ class Ledger:
         self.was_right = self.predicted == labels
         self.support = np.bincount(labels, minlength=self.classes)
         self._reach = np.full(self.classes, _NEAR * self.temperature)
-        self.by_labels = False
+        self.by_labels, self._errors = False, _OF_CLASS
         self._begin()
 
     def _begin(self) -> None:
@@ -143,12 +160,12 @@ class Ledger:
         self.before_overall = float(self._surer(self.before, self.was_right).sum())
         self._known: dict[tuple[object, ...], _Raised | None] = {}
 
-    def count_labels_alone(self) -> None:
-        """From now on."""
+    def count_labels_alone(self, errors: float) -> None:
+        """From now on. errors : by how many standard errors a class stays clear of its limit."""
         for part, block in light_blocks(self.credit):
             block[:] = 0
             block[np.arange(len(block)), self.labels[part]] = 1
-        self.by_labels = True
+        self.by_labels, self._errors = True, errors
         self._begin()
 
     def probabilities_off(self, bias: np.ndarray, goal: ResolvedGoal) -> bool:
@@ -251,7 +268,7 @@ class Ledger:
         floor: np.ndarray = self.before - np.where(few, 1.0, allowed)
         if not goal.unnamed_stay:
             floor[self.support == 0] = -np.inf
-        return floor, np.where(few, 0.0, (1.0 if self.by_labels else _OF_CLASS) * margin)
+        return floor, np.where(few, 0.0, self._errors * margin)
 
     def _overall_floor(self, found: _Raised, goal: ResolvedGoal, margin: float) -> float:
         allowed = goal.max_overall_drop / 100 * len(self.labels)
