@@ -38,7 +38,8 @@ class Opened:
     every input, the axis that counts samples; None for a single number. constants : values of inputs that are
     the same for all samples. named : whether the logits were named by the user, or by a record. detector :
     where boxes are, of a model that finds objects. readout, answer : as in `Subject`, once `engine.answer`
-    has settled them. several : what a record says of that.
+    has settled them. several : what a record says of that. alone : whether it runs one sample at a time,
+    though its inputs take any number of them.
     """
 
     model: ModelFile
@@ -51,6 +52,7 @@ class Opened:
     readout: Readout | None = None
     answer: Answer | None = None
     several: bool = False
+    alone: bool = False
 
     @property
     def may_be_at_positions(self) -> bool:
@@ -261,7 +263,7 @@ def require_class_scores(shape: tuple[int, ...] | None, opened: Opened, name: st
 
 
 def fixed_batch(opened: Opened) -> int | None:
-    """The batch size the model was built for, None: any. Raises ModelError where inputs differ."""
+    """The batch size that the model runs, None: any. Raises ModelError where inputs differ."""
     sizes = {port.shape[0] for port in opened.inputs if port.shape and port.shape[0] is not None}
     if len(sizes) > 1:
         raise ModelError(
@@ -269,7 +271,7 @@ def fixed_batch(opened: Opened) -> int | None:
             where=opened.model.path,
             hint="give those that hold no samples, such as states, one value: --input NAME=VALUE",
         )
-    return sizes.pop() if sizes else None
+    return 1 if opened.alone else sizes.pop() if sizes else None
 
 
 @contextmanager

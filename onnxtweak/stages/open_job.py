@@ -18,15 +18,14 @@ from onnxtweak.data.dataset import Dataset
 from onnxtweak.data.labels import number_by_labels
 from onnxtweak.data.samples import Value
 from onnxtweak.data.splits import Splits, open_splits, unsplit
-from onnxtweak.engine.answer.several_labels import settle_several
-from onnxtweak.engine.answer.tail import ANSWERED, settle_answer
+from onnxtweak.engine.answer.answered import answered
 from onnxtweak.engine.backends import open_backend
 from onnxtweak.engine.machine.memory_plan import model_room, too_little
 from onnxtweak.engine.opened import Opened, open_model, starting
 from onnxtweak.engine.passes import Engine, RunStats
 from onnxtweak.engine.scoring.scoring import shard_for
 from onnxtweak.engine.session import runtime_version
-from onnxtweak.engine.subject import Subject, few_samples, hidden, measured, watchable, whole_batches
+from onnxtweak.engine.subject import Subject, few_samples, hidden, measured, watchable
 from onnxtweak.engine.tap_safety import SafeTaps, trial_samples
 from onnxtweak.engine.workers.processes import Crew
 from onnxtweak.errors import DataError
@@ -213,10 +212,9 @@ def _job(
     opened = opened.given(_constants(splits))
     kind = known_head(opened)
     require_one_size(opened, splits)
-    tried = whole_batches(opened, splits.fit.spread_out(ANSWERED), ANSWERED)
+    several = has_several(kind, splits.fit.dataset, origin.data)
     with starting(opened, "start the model", progress):
-        find = settle_several if has_several(kind, splits.fit.dataset, origin.data) else settle_answer
-        opened = find(opened, tried, settings, taps.threshold)
+        opened = answered(opened, splits.fit, settings, taps.threshold, several=several)
     splits = _numbered(splits, opened)
     # Measured even where nothing is watched: the largest hidden tensor decides the batch size.
     found = watchable(opened) if watch else hidden(opened)

@@ -8,7 +8,7 @@ from onnx import TensorProto, helper
 
 import onnxtweak
 from onnxtweak import commands
-from onnxtweak.errors import ModelError
+from onnxtweak.errors import DataError, ModelError
 from onnxtweak.settings import DataSettings, EngineSettings
 from tests.support.nets import NetBuilder, cnn3, mlp, random_inputs, transformer
 from tests.support.own_answers import Trial, try_out
@@ -105,6 +105,18 @@ def test_samples_are_run_one_at_a_time_where_that_settles_it(kind, tmp_path):
     assert all(check.passed for check in found.checks)
     assert found.after.overall == results["join"].measured.after.overall
     assert all(check.passed for check in _verified(tmp_path / "join.onnx").checks)
+
+
+def test_a_model_exported_from_one_sample_runs_one_at_a_time_whatever_it_declares(tmp_path):
+    proto = _net(lambda net, x: net.op("Reshape", x, net.ints(1, 12)))
+    results = try_out(Trial(proto, apart=True), _rows(proto), tmp_path, methods=("join",))
+    assert all(check.passed for check in results["join"].checks)
+    found = _verified(tmp_path / "join.onnx", tmp_path / "test.npz")
+    assert all(check.passed for check in found.checks)
+    assert found.after.overall == results["join"].measured.after.overall
+    narrow = np.zeros((20, 7), np.float32), np.arange(20) % 3
+    with pytest.raises(DataError, match="(?i)shape|7"):
+        onnxtweak.evaluate(proto.SerializeToString(), data=narrow)
 
 
 def test_workers_run_one_at_a_time_too(tmp_path):

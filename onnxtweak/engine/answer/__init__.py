@@ -1,5 +1,6 @@
 """Which class does the model's own output show, and how does that follow from the tensor a patch is added to?
 
+answered    the answer, settled on a few samples that the model takes together or one at a time
 at_positions  the answer of a model that decides at every position
 detections  where a detector's output shows the scores and boxes of its anchors
 number_cut  above which value a single number means class 1

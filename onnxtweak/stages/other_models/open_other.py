@@ -8,11 +8,10 @@ import numpy as np
 
 from onnxtweak.data.open_data import fed_to
 from onnxtweak.data.splits import View
-from onnxtweak.engine.answer.several_labels import settle_several
+from onnxtweak.engine.answer.answered import answered
 from onnxtweak.engine.answer.shown import ShownClasses, shown_pass
-from onnxtweak.engine.answer.tail import ANSWERED, settle_answer
 from onnxtweak.engine.opened import Opened, open_model, starting
-from onnxtweak.engine.subject import Subject, few_samples, measured, whole_batches
+from onnxtweak.engine.subject import Subject, few_samples, measured
 from onnxtweak.errors import DataError, ModelError
 from onnxtweak.settings import TapSettings
 from onnxtweak.stages.companions import TRIED, settle
@@ -49,9 +48,8 @@ def open_other(job: Job, path: str, role: str) -> OtherModel:
     names = _matched_inputs(job, opened, role)
     view = _as_taken(job, opened, names, job.splits.fit)
     with starting(opened, f"start the {role}", job.engine.progress):
-        tried = whole_batches(opened, view.spread_out(ANSWERED), ANSWERED)
-        find = settle_several if job.head.several else settle_answer
-        opened = find(opened, tried, settings, job.answer_record.get("threshold"))
+        threshold = job.answer_record.get("threshold")
+        opened = answered(opened, view, settings, threshold, several=job.head.several)
         subject, _ = measured(opened, (), few_samples(opened, view, 3), settings)
         subject = settle(subject, few_samples(opened, view, TRIED), settings).subject
     subject = _with_named_classes(job, subject)
