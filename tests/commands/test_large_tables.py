@@ -17,7 +17,7 @@ from onnxtweak.method.compare.methods import METHODS
 from onnxtweak.settings import DataSettings, EngineSettings, FitSettings, JoinSettings
 from onnxtweak.stages import gather
 from tests.support.rounded import rounded
-from tests.support.weak_class import TARGET, carry_out, more_samples
+from tests.support.weak_class import TARGET, carry_out, more_samples, weak_cnn
 
 WEAK = ["-t", str(TARGET)]
 JOBS = {
@@ -34,6 +34,12 @@ JOBS = {
     "fit of a slice": ["fit", "--slice", "even=1", "--hidden", "0"],
     "fit, certified": ["fit", *WEAK, "--certify", "0.1", "--hidden", "0"],
 }
+
+
+@pytest.fixture(scope="module")
+def cnn(tmp_path_factory):
+    """The smallest that has tables of several blocks."""
+    return weak_cnn(tmp_path_factory.mktemp("cnn"), n=240)
 
 
 @pytest.fixture
@@ -105,7 +111,7 @@ def test_readings_are_alike_wherever_logits_lie(cnn, mapped, tmp_path, monkeypat
 
 
 def test_methods_are_compared_alike_wherever_tables_lie(cnn, mapped, monkeypatch):
-    monkeypatch.setattr(large_arrays, "ROWS", 100)
+    monkeypatch.setattr(large_arrays, "ROWS", 50)
     quick = {"join": JoinSettings(count=(1, 3), scale=(0, 1)), "settings": FitSettings(hidden=4)}
     chosen = tuple(name for name in METHODS if name != "AAN")
     small = carry_out(commands.compare, *cnn, methods=chosen, **quick)
