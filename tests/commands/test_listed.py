@@ -94,7 +94,8 @@ def test_the_same_lists_give_the_same_bytes_for_any_batch(made, repaired, tmp_pa
 
 def test_with_data_the_test_split_judges_and_names_the_class_that_pays(made, tmp_path):
     folder, *_ = made
-    found = fit(folder, tmp_path / "out.onnx", data=(str(folder / "data.npz"),))
+    linear, data = FitSettings(hidden=0), (str(folder / "data.npz"),)
+    found = fit(folder, tmp_path / "out.onnx", data=data, settings=linear)
     assert found.measured.split == "test" and found.samples["test"] == DATA // 5
     names = {promise.name for promise in found.verdict.promises}
     assert names == {"must", "lock", "overall", "classes"}
@@ -103,7 +104,7 @@ def test_with_data_the_test_split_judges_and_names_the_class_that_pays(made, tmp
 
 def test_with_targets_too_the_patch_is_one(made, tmp_path):
     folder, *_ = made
-    settings = FitSettings(hidden=8, max_overall_drop=3.0)
+    settings = FitSettings(hidden=0, max_overall_drop=3.0)
     found = fit(
         folder,
         tmp_path / "out.onnx",
