@@ -6,9 +6,9 @@ it may, raising that class as well, just far enough, costs the targets less than
 What a class gets right is counted half by labels and half by calibrated probabilities: labels alone are noisy
 where few samples change, probabilities alone are off where the model is. Of all classes together, and of the
 targets, which take from several, probabilities are off by less: there labels count a quarter. Where samples
-hang together and probabilities are off for sure, labels alone count, with whole standard errors. So they do at
-positions, where one class covers most of a picture and one temperature cannot serve all: with so many standard
-errors there that all classes at once are as sure to keep their limits as one is by one of them.
+hang together and probabilities are off for sure, labels alone count, with whole standard errors. So they do
+at positions, where one class covers most of a picture and one temperature cannot serve all: with so many
+standard errors there that all classes at once are as sure to keep their limits as one is by one of them.
 """
 
 from __future__ import annotations
