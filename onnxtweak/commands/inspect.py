@@ -88,7 +88,7 @@ def inspect(
         found = hidden(opened)
         subject, shapes = measured(opened, [c.name for c in found], feeds, engine)
         classes = subject.classes
-        notes += _at_positions(subject)
+        notes += [] if kind.said and subject.detector is None else _at_positions(subject)
         if found:
             watched = watch_taps(opened, subject, Hidden(found, shapes), feeds, taps, engine)
             chosen = watched.taps

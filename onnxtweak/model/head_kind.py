@@ -59,6 +59,12 @@ def head_kind(graph: GraphIndex, logits: Logits, detector: Detector | None = Non
             "its scores count positions first and samples second, [T, N, C], which is not supported: export "
             "it with samples first, [N, T, C]",
         )
+    if logits.rule != "given" and (boxes := _boxes_beside(graph)) is not None:
+        return HeadKind(
+            "positions",
+            f"it looks like a detector, with boxes in `{boxes}`, but its scores are at no positions of maps,"
+            " as in DETR, or not shown as docs/howto/boxes.md lists: boxes are not supported as its labels",
+        )
     shape = logits.shape
     single = logits.axis == NO_AXIS
     if logits.at_positions or single or (logits.axis is not None and shape is not None and len(shape) > 2):
@@ -96,6 +102,17 @@ def head_kind(graph: GraphIndex, logits: Logits, detector: Detector | None = Non
             "each sample, the class with the highest score is the one answer",
         )
     return HeadKind("one label")
+
+
+def _boxes_beside(graph: GraphIndex) -> str | None:
+    """An output called boxes, with four numbers of each thing of which another output has scores."""
+    shapes = {value.name: graph.declared_shape(value.name) or () for value in graph.outputs}
+    rows = {name: shape for name, shape in shapes.items() if len(shape) == 3 and shape[1] is not None}
+    for boxes, shape in rows.items():
+        beside = any(name != boxes and other[1] == shape[1] for name, other in rows.items())
+        if beside and shape[2] == 4 and "box" in boxes.lower():
+            return boxes
+    return None
 
 
 def _sums(behind: list[NodeProto]) -> bool:

@@ -145,3 +145,18 @@ def test_logits_of_another_type_than_declared_are_refused_with_the_repair(tmp_pa
     subprocess.run([sys.executable, *words[1:]], check=True)
     repaired = commands.evaluate(model=str(tmp_path / "m-repaired.onnx"), data=data, engine=ENGINE)
     assert repaired.metrics.overall == right
+
+
+@pytest.mark.parametrize("boxes", ["pred_boxes", "tags"])
+def test_boxes_of_what_is_no_position_of_a_map_are_no_labels(boxes, tmp_path):
+    """As DETR has them; of another name it is a second head of a tagger."""
+    net = NetBuilder()
+    queries = net.op("Relu", net.dense("x", 6, 16))
+    net.op("Softmax", net.dense(queries, 16, 5), axis=2, name="scores")
+    net.op("Relu", net.dense(queries, 16, 4), name=boxes)
+    outputs = {"scores": (TensorProto.FLOAT, ["N", 20, 5]), boxes: (TensorProto.FLOAT, ["N", 20, 4])}
+    model = net.model({"x": (TensorProto.FLOAT, ["N", 20, 6])}, outputs)
+    onnx.save(model, tmp_path / "m.onnx")
+    notes = commands.inspect(model=str(tmp_path / "m.onnx")).notes
+    assert any("it looks like a detector, with boxes in" in note for note in notes) == (boxes != "tags")
+    assert any("take labels of shape" in note for note in notes) == (boxes == "tags")
