@@ -8,8 +8,10 @@ from functools import partial
 import numpy as np
 
 from onnxtweak.data.splits import View
+from onnxtweak.engine.machine.large_arrays import with_added
 from onnxtweak.engine.passes import Captured, Engine
 from onnxtweak.engine.shared.kept_shards import kept_by_shards
+from onnxtweak.engine.shared.logits import joined_logits
 from onnxtweak.engine.shared.shards import captured_shards
 from onnxtweak.engine.subject import Subject
 from onnxtweak.goal import ResolvedGoal
@@ -92,8 +94,15 @@ def _validation_tables(
     weights = [digest_of(one.weight) for one in rankings]
     made = f"prefix sums {settings.count} {digest_of_neurons(united(rankings))} {weights}"
     shards = kept_by_shards(work, job.subject, job.splits.validation, job.engine, "validate", made)
-    logits, prefix = zip(*((Z.copy(), sums.copy()) for Z, sums in shards), strict=True)
-    return np.concatenate(logits), np.concatenate(prefix)
+    prefix: list[np.ndarray] = []
+
+    def logits() -> Iterator[np.ndarray]:
+        for Z, sums in shards:
+            prefix.append(sums.copy())
+            yield Z
+
+    Z = joined_logits(job.subject, len(job.splits.validation), job.engine, logits())
+    return Z, np.concatenate(prefix)
 
 
 def _prefix_shards(
@@ -122,11 +131,8 @@ def _with_boost(
     Z: np.ndarray, prefix: np.ndarray, point: OperatingPoint, settings: JoinSettings, targets: np.ndarray
 ) -> np.ndarray:
     """Validation logits (N, C) with the chosen synapses, from tables."""
-    tweaked = Z.copy()
-    for t, target in enumerate(targets):
-        column = prefix[:, t, settings.count.index(int(point.n[t]))]
-        tweaked[:, target] += (column * (point.scale[t] / point.n[t])).astype(Z.dtype)
-    return tweaked
+    each = [prefix[:, t, settings.count.index(int(n))] for t, n in enumerate(point.n)]
+    return with_added(Z, np.column_stack(each) * (point.scale / point.n), targets)
 
 
 def _proposal(

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from onnxtweak.engine.machine.large_arrays import with_added
 from onnxtweak.errors import DataError, ModelError
 from onnxtweak.goal import ResolvedGoal, worst
 from onnxtweak.method.folds import KeptArrays
@@ -123,10 +124,8 @@ def _once(
     point = choose_point(validation.Z, validation.labels, goal, prefix, join.count, scales, kept)
     weights = {n: weights for n, (weights, _) in found.items()}
     neurons, synapses = _synapses(rankings, targets, point, weights)
-    tweaked = validation.Z.copy()
-    for t, j in enumerate(targets):
-        boost = found[int(point.n[t])][1][:, t]
-        tweaked[:, j] += (boost * point.scale[t]).astype(tweaked.dtype)
+    chosen = np.column_stack([found[int(n)][1][:, t] for t, n in enumerate(point.n)])
+    tweaked = with_added(validation.Z, chosen * point.scale, targets)
     ridges = {weights[int(n)].ridge for n, scale in zip(point.n, point.scale, strict=True) if scale}
     return Proposal(
         command="retrain",

@@ -104,6 +104,13 @@ class Calibration:
     temperature: float
     bias: np.ndarray
 
+    def credit(self, labels: np.ndarray) -> np.ndarray:
+        """(N, C): of which class each sample is, half by its label (N,), half by p, which is written over."""
+        for part, block in light_blocks(self.p):
+            block /= 2
+            block[np.arange(len(block)), labels[part]] += 0.5
+        return self.p
+
 
 def calibrated(Z: np.ndarray, labels: np.ndarray) -> Calibration:
     """Probabilities of logits Z (N, C), by a temperature and a bias for each class.

@@ -95,11 +95,18 @@ class ConfusionMetric(Metric):
 
         return value
 
-    def smooth(self, credit: np.ndarray, predicted: np.ndarray) -> float:
-        """The metric where a sample is of each class to a part. credit (N, C) : the parts, which sum to 1."""
-        C = credit.shape[1]
-        right = np.bincount(predicted, credit[np.arange(len(credit)), predicted], C)
-        return float(self.of(right, np.bincount(predicted, minlength=C), credit.sum(axis=0)))
+    def part(self, credit: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+        """(N,): what `smooth` has to know of each sample. credit (N, C) : parts of it, which sum to 1, that
+        are of each class."""
+        found: np.ndarray = credit[np.arange(len(credit)), predicted]
+        return found
+
+    def smooth(self, parts: np.ndarray, predicted: np.ndarray, support: np.ndarray) -> float:
+        """The metric where a sample is of each class to a part. parts (N,) : as of `part`. support (C,) : the
+        sum of credit."""
+        C = len(support)
+        right = np.bincount(predicted, parts, C)
+        return float(self.of(right, np.bincount(predicted, minlength=C), support))
 
     def of(self, right: np.ndarray, shown: np.ndarray, support: np.ndarray) -> np.ndarray:
         """The metric (...) from counts (..., C) of each class: samples that are right, shown as it, of it."""
@@ -252,8 +259,11 @@ class Cost(Utility):
         paid = np.column_stack([self.cost, self.cost.max(axis=1)])[made.labels, made.predicted]
         return lambda weights: (weights * paid).sum(axis=1) / weights.sum(axis=1)
 
-    def smooth(self, credit: np.ndarray, predicted: np.ndarray) -> float:
-        return float((credit @ self.cost)[np.arange(len(credit)), predicted].mean())
+    def part(self, credit: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+        return np.einsum("nc,nc->n", credit, self.cost.T[predicted])
+
+    def smooth(self, parts: np.ndarray, predicted: np.ndarray, support: np.ndarray) -> float:
+        return float(parts.mean())
 
     def worth(self, labels: np.ndarray, classes: int) -> np.ndarray:
         largest = float(np.ptp(self.cost)) or 1.0  # so that it can be mixed with an accuracy

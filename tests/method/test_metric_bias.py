@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from scipy.optimize import brute
 
+from onnxtweak.engine.machine import large_arrays
 from onnxtweak.goal import ResolvedGoal
 from onnxtweak.head import ONE_LABEL
 from onnxtweak.method.folds import fold_numbers
@@ -30,6 +33,27 @@ def drawn(seed: int, n: int = 600, classes: int = 3, shift: float = 1.0):
 
 def value(metric, Z, labels, bias):
     return metric.sign * metric.value(predictions(Z + bias.astype(Z.dtype), labels, ONE_LABEL))
+
+
+def test_biases_of_logits_in_a_file_are_the_same_and_little_of_them_is_held(tmp_path, monkeypatch):
+    monkeypatch.setattr(large_arrays, "LIGHT", 2**10)
+    rng = np.random.default_rng(0)
+    base = rng.standard_normal((700, 60), np.float32)
+    labels, fold = (base + rng.gumbel(size=base.shape)).argmax(axis=1), np.arange(700) % 2
+    metric = metric_of("balanced", [f"class {c}" for c in range(60)])
+    goal = ResolvedGoal(np.arange(60), metric=metric, max_overall_drop=5.0)
+    stored = large_arrays.new_array(base.shape, base.dtype, tmp_path)
+    stored[:] = base
+    plain = tune(base, base, labels, goal, fold, 1.0)
+    tracemalloc.start()
+    try:
+        found = tune(stored, stored, labels, goal, fold, 1.0)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert large_arrays.is_mapped(found.held_out) and peak < 4 * base.nbytes, "in memory it is nine times"
+    for one, other in zip(vars(plain).values(), vars(found).values(), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize("word", ["balanced", "worst", "f1", "iou", "cost"])

@@ -165,27 +165,27 @@ def chosen_rows(array: np.ndarray, chosen: np.ndarray) -> np.ndarray:
     return array if chosen.all() else taken(array, np.flatnonzero(chosen))
 
 
-def sums_by_rows(function: Callable[..., Any], *arrays: Any) -> Any:
-    """The sum over rows (C,) float64 of what a function, as of `by_rows`, makes of arrays: (N, C).
+def sums_by_rows(function: Callable[..., Any], *arrays: Any, kind: Any = np.float64) -> Any:
+    """The sum over rows (C,), of a dtype, of what a function, as of `by_rows`, makes of arrays: (N, C).
 
     Rows are added one after the other, wherever the arrays lie.
     """
     if not any(map(is_mapped, arrays)):
-        return function(*arrays).sum(axis=0, dtype=np.float64)
+        return function(*arrays).sum(axis=0, dtype=kind)
     total: np.ndarray | None = None
     for part in light_parts(*arrays):
         own = [array[part] for array in arrays]
-        total = added(total, function(*own))
+        total = added(total, function(*own), kind)
         for array in own:
             let_go(array)
-    return function(*arrays).sum(axis=0, dtype=np.float64) if total is None else total
+    return function(*arrays).sum(axis=0, dtype=kind) if total is None else total
 
 
-def added(total: np.ndarray | None, rows: np.ndarray) -> np.ndarray:
-    """A sum (C,) float64, or nothing yet, and rows (n, C), at least one, one after the other."""
+def added(total: np.ndarray | None, rows: np.ndarray, kind: Any = np.float64) -> np.ndarray:
+    """A sum (C,) of a dtype, or nothing yet, and rows (n, C), at least one, one after the other."""
     for part in light_parts(rows):
         own = rows[part] if total is None else np.concatenate([total[None], rows[part]])
-        total = own.sum(axis=0, dtype=np.float64)
+        total = own.sum(axis=0, dtype=kind)
     assert total is not None
     return total
 
@@ -196,6 +196,13 @@ def add_rows(into: np.ndarray, rows: np.ndarray, values: np.ndarray, columns: np
         into[np.ix_(rows[part], columns)] += values[part].astype(into.dtype)
         let_go(into)
         let_go(values[part])
+
+
+def with_added(array: np.ndarray, values: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """A copy of an array (N, C), to some columns (k,) int64 of which values (N, k) are added."""
+    found = copied(array)
+    add_rows(found, np.arange(len(found)), values, columns)
+    return found
 
 
 def interleaved(first: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -221,6 +228,17 @@ def transposed(array: np.ndarray) -> np.ndarray:
     for part, block in blocks(array):
         found[:, part] = block.T
         let_go(found)
+    return found
+
+
+def rows_of_columns(columns: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Some rows (n,) int64 of an array (N, K) whose columns (K, N) are held: (n, K), in memory."""
+    if not is_mapped(columns):
+        return np.ascontiguousarray(columns[:, rows].T)
+    found = np.empty((len(rows), len(columns)), columns.dtype)
+    for k, column in enumerate(columns):
+        found[:, k] = column[rows]
+        let_go(column)
     return found
 
 

@@ -14,7 +14,7 @@ from types import ModuleType
 
 import numpy as np
 
-from onnxtweak.engine.machine.large_arrays import product
+from onnxtweak.engine.machine.large_arrays import by_rows, product
 from onnxtweak.engine.workers.learning_device import LearningDevice
 from onnxtweak.goal import ResolvedGoal
 from onnxtweak.method.softmax import log_sum_exp
@@ -57,7 +57,7 @@ class RetrainProblem:
 
         penalty : weight of the loss on samples of the targets, against 1 on the others: 1 is SR-1, 2 is SR-2.
         """
-        offsets, place = rest_offset(Z / Z.dtype.type(temperature), labels, targets)
+        offsets, place = rest_offset(by_rows(lambda Z: Z / Z.dtype.type(temperature), Z), labels, targets)
         weights = np.where(place < len(targets), float(penalty), 1.0)
         known = None if columns is None else tuple(columns)
         return cls(tuple(tables), offsets, place, weights / weights.mean(), known, temperature)

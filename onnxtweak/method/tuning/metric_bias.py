@@ -13,6 +13,17 @@ from statistics import NormalDist
 
 import numpy as np
 
+from onnxtweak.engine.machine.large_arrays import (
+    by_rows,
+    chosen_rows,
+    copied,
+    let_go,
+    light_blocks,
+    light_parts,
+    rows_of_columns,
+    sums_by_rows,
+    transposed,
+)
 from onnxtweak.engine.machine.single_thread import side_by_side
 from onnxtweak.goal import ResolvedGoal
 from onnxtweak.head import Head
@@ -74,12 +85,13 @@ def metric_bias(
     """
     classes = Z.shape[1]
     bias = np.zeros(classes) if begin is None else begin.copy()
-    leaders = _Leaders(Z + bias, head)
+    leaders = _Leaders(by_rows(lambda Z: Z + bias, Z), head)
     movable = range(classes) if classes > 2 else [1]
     turns, settled = _TURNS if Z.size <= _MANY else _FEW_TURNS, 0
     for j in islice(cycle(movable), turns * len(movable)):
         value, rival = leaders.without(j)
         gap = value - leaders.columns[j]
+        let_go(leaders.columns[j])
         order = np.argsort(gap)  # no step parts samples that turn at once, so that any order of them will do
         step = _best_step(gap[order], _mixed(metric, share, labels[order], rival[order], j, classes))
         if step:
@@ -105,13 +117,17 @@ def _mixed(
 class _Leaders:
     """The two best classes of each sample, while the logits of one class after the other are moved.
 
-    columns (C, N) float64 : logits as they are now. best, value (2, N) : the best class and the next, and
-    their logits.
+    columns (C, N) float64 : logits as they are now, where Z lies. best, value (2, N) : the best class and the
+    next, and their logits.
     """
 
     def __init__(self, Z: np.ndarray, head: Head) -> None:
-        self.columns, self.head = np.array(Z.T, np.float64, order="C"), head
-        self.best, self.value = self._two_best(np.arange(len(Z)))
+        """Z (N, C) float64."""
+        self.columns, self.head = transposed(Z), head
+        self.best: np.ndarray = np.empty((2, len(Z)), np.int64)
+        self.value: np.ndarray = np.empty((2, len(Z)))
+        for part, block in light_blocks(Z):
+            self._look(part, block.copy())
 
     def without(self, j: int) -> tuple[np.ndarray, np.ndarray]:
         """The best class but j: its logit (N,) and number (N,)."""
@@ -123,16 +139,16 @@ class _Leaders:
         self.columns[j] += step
         near = (self.best == j).any(axis=0) | (self.columns[j] >= self.value[1])
         rows = np.flatnonzero(near)
-        self.best[:, rows], self.value[:, rows] = self._two_best(rows)
+        for part in light_parts(rows, self.columns.T):
+            own = rows[part]
+            self._look(own, rows_of_columns(self.columns, own))
 
-    def _two_best(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        some, at = np.ascontiguousarray(self.columns[:, rows].T), np.arange(len(rows))
-        best, value = np.empty((2, len(rows)), np.int64), np.empty((2, len(rows)))
+    def _look(self, rows: slice | np.ndarray, logits: np.ndarray) -> None:
+        """Find the two best of some samples, of which these are the logits (n, C), to be written over."""
         for place in range(2):
-            best[place] = self.head.predict(some)
-            value[place] = some[at, best[place]]
-            some[at, best[place]] = -np.inf
-        return best, value
+            best = self.head.predict(logits)
+            self.best[place, rows], self.value[place, rows] = best, logits[np.arange(len(best)), best]
+            logits[np.arange(len(best)), best] = -np.inf
 
 
 def _best_step(gap: np.ndarray, along: np.ndarray) -> float:
@@ -170,34 +186,36 @@ def tune(
     if isinstance(metric, RecallAt):
         return _at_limit(Z, labels, metric, fold, NormalDist().cdf(margin), groups)
     assert isinstance(metric, ConfusionMetric)
-    credit, nothing = _credit(Z, labels), np.zeros(Z.shape[1])
-    limits = _Limits(goal, goal.head.right(base, labels), labels, margin, groups)
+    credit, nothing = calibrated(Z, labels).credit(labels), np.zeros(Z.shape[1])
+    support = sums_by_rows(lambda credit: credit, credit, kind=credit.dtype)
+    limits = _Limits(goal, by_rows(goal.head.right, base, labels), labels, margin, groups)
+    folds, place = np.unique(fold, return_inverse=True)
 
     def judged(bias: np.ndarray, shifts: np.ndarray) -> TunedBias:
-        """shifts (N, C) : the biases of each sample, set without it."""
-        held_out = Z + shifts.astype(Z.dtype)
-        predicted = goal.head.predict(held_out)
+        """shifts (folds, C) : the biases of the samples of each, set without them."""
+        own = shifts.astype(Z.dtype)
+        held_out = by_rows(lambda Z, place: Z + own[place], Z, place)
+        predicted = by_rows(goal.head.predict, held_out)
         holds = limits.hold(predicted)
-        return TunedBias(bias, held_out, metric.sign * metric.smooth(credit, predicted), holds)
+        rating = metric.sign * metric.smooth(by_rows(metric.part, credit, predicted), predicted, support)
+        return TunedBias(bias, held_out, rating, holds)
 
     def without(share: float, of: tuple[int, np.ndarray]) -> np.ndarray:
         """Biases (C,) that have not seen a fold, from those for the share before."""
         rest = fold != of[0]
-        return metric_bias(Z[rest], labels[rest], metric, goal.head, share, of[1])
+        return metric_bias(chosen_rows(Z, rest), labels[rest], metric, goal.head, share, of[1])
 
-    best, folds = judged(nothing, np.zeros_like(Z)), np.unique(fold)
     bias, of_fold = nothing, [nothing for _ in folds]
+    best = judged(bias, np.stack(of_fold))
     for share in _SHARES:  # each from the biases for the last one, on the same samples
         bias = metric_bias(Z, labels, metric, goal.head, share, bias)
         # On new samples the biases would not do better than on those that they were set on.
-        held = [s for s in _STRENGTHS if limits.hold(goal.head.predict_biased(Z, bias * s))]
+        held = [s for s in _STRENGTHS if limits.hold(_predicted(Z, bias * s, goal.head))]
         if not held:
             continue
         begun = zip(folds, of_fold, strict=True)
         of_fold = list(side_by_side(partial(without, share), begun, _AT_ONCE))
-        shifts = np.zeros_like(Z)
-        for k, own in zip(folds, of_fold, strict=True):
-            shifts[fold == k] = own
+        shifts = np.stack(of_fold)
         for strength in held:
             found = judged(bias * strength, shifts * strength)
             if (found.holds, found.rating) > (best.holds, best.rating):
@@ -240,28 +258,26 @@ def _at_limit(
     groups: np.ndarray | None,
 ) -> TunedBias:
     """The bias of class 1 that puts the cut where new samples keep the limit, which is the only one."""
-    cut, held_out = metric.cut(Z, labels, level, groups), Z.copy()
+    cut, held_out = metric.cut(Z, labels, level, groups), copied(Z)
     if cut is None:
         return TunedBias(np.zeros(2), Z, -np.inf, False)
     for k in np.unique(fold):
         rest = fold != k
-        own = metric.cut(Z[rest], labels[rest], level, None if groups is None else groups[rest])
+        own = metric.cut(chosen_rows(Z, rest), labels[rest], level, None if groups is None else groups[rest])
         held_out[fold == k, 1] -= Z.dtype.type(cut if own is None else own)
-    now = Predictions(labels, held_out.argmax(axis=1), held_out)
+    let_go(held_out)
+    now = Predictions(labels, by_rows(lambda Z: Z.argmax(axis=1), held_out), held_out)
     return TunedBias(np.array([0.0, -cut]), held_out, metric.at_cut(now)[0], True)
 
 
-def _credit(Z: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """(N, C): of which class each sample is, half by its label and half by calibrated probabilities."""
-    credit = calibrated(Z, labels).p
-    credit /= 2
-    credit[np.arange(len(labels)), labels] += 0.5
-    return credit
+def _predicted(Z: np.ndarray, bias: np.ndarray, head: Head) -> np.ndarray:
+    """The classes (N,) that logits (N, C) show with biases (C,)."""
+    return by_rows(lambda Z: head.predict_biased(Z, bias), Z)
 
 
 def predictions(Z: np.ndarray, labels: np.ndarray, head: Head) -> Predictions:
     """What logits (N, C) say."""
-    return Predictions(labels, head.predict(Z), Z)
+    return Predictions(labels, by_rows(head.predict, Z), Z)
 
 
 def rating(metric: Metric, made: Predictions) -> float:

@@ -143,10 +143,7 @@ class Ledger:
         self.Z, self.labels, self.head, self.groups = Z, labels, head, groups
         self.columns = transposed(Z)  # a class is looked at alone far more often than a sample
         self.classes, found = Z.shape[1], calibrated(Z, labels)
-        self.temperature, self.calibration, self.credit = found.temperature, found.bias, found.p
-        for part, block in light_blocks(self.credit):
-            block /= 2
-            block[np.arange(len(block)), labels[part]] += 0.5
+        self.temperature, self.calibration, self.credit = found.temperature, found.bias, found.credit(labels)
         self.predicted = by_rows(head.predict, base)
         self.was_right = self.predicted == labels
         self.support = np.bincount(labels, minlength=self.classes)
