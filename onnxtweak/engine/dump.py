@@ -18,7 +18,8 @@ from onnxtweak.data.sources.npy import NO_ARRAY
 from onnxtweak.data.splits import View
 from onnxtweak.disk_space import new_mapped, writing
 from onnxtweak.engine.passes import Captured, Engine
-from onnxtweak.engine.shared.shards import by_shards, captured_shards
+from onnxtweak.engine.shared.kept_shards import kept_by_shards
+from onnxtweak.engine.shared.shards import captured_shards, joined
 from onnxtweak.engine.subject import Subject
 from onnxtweak.errors import DataError, OutputError
 from onnxtweak.in_memory import SampleSource
@@ -106,13 +107,15 @@ def write_dump(
 def _batches(
     subject: Subject, view: View, engine: Engine, taps: Sequence[Tap], neurons: Neurons | None
 ) -> Iterator[Captured]:
-    """The batches of the pass; each a whole shard where workers make them."""
-    if engine.crew is None or not engine.crew.wanted:
+    """The batches of the pass; each a whole shard where workers make them, or a work directory keeps them."""
+    shared = engine.crew is not None and engine.crew.wanted
+    if engine.settings.work_dir is None and not shared:
         for shard in captured_shards(subject, view, engine, "dump", taps, neurons):
             yield from shard
         return
     work, at = partial(_whole_shards, taps=taps, neurons=neurons), 0
-    for Z, *V in by_shards(work, subject, view, engine, "dump"):
+    made = f"dump {json.dumps(_watched(taps, neurons))}"
+    for Z, *V in kept_by_shards(work, subject, view, engine, "dump", made):
         own = View(view.dataset, view.rows[at : at + len(Z)])
         at += len(Z)
         yield Captured(Z, tuple(V), own.labels, own.rows)
@@ -129,7 +132,7 @@ def _whole_shards(
     """Z of each shard, and V of each tap."""
     for shard in captured_shards(subject, view, engine, what, taps, neurons):
         parts = [(got.Z.copy(), *(V.copy() for V in got.V)) for got in shard]
-        yield tuple(map(np.concatenate, zip(*parts, strict=True)))
+        yield joined(parts)
 
 
 def _put_in_place(staging: Path, directory: Path) -> None:
@@ -219,24 +222,25 @@ def _shard(folder: Path, name: str, number: int) -> Path:
 
 
 def _manifest(dump: Dump) -> dict[str, Any]:
-    chosen = dump.neurons
     return {
         "format": _FORMAT,
         "base_sha256": dump.base_sha256,
         "logits": dump.logits,
         "classes": dump.classes,
         "class_names": dump.names,
-        "taps": [asdict(tap) for tap in dump.taps],
-        "neurons": None
-        if chosen is None
-        else {
-            "taps": [asdict(tap) for tap in chosen.taps],
-            "tap_of": chosen.tap_of.tolist(),
-            "index": chosen.index.tolist(),
-        },
+        **_watched(dump.taps, dump.neurons),
         "shards": list(dump.shards),
         **({"several_labels": True} if dump.several else {}),
     }
+
+
+def _watched(taps: Sequence[Tap], neurons: Neurons | None) -> dict[str, Any]:
+    """Which values are dumped, for a manifest."""
+    chosen = None
+    if neurons is not None:
+        named = [asdict(tap) for tap in neurons.taps]
+        chosen = {"taps": named, "tap_of": neurons.tap_of.tolist(), "index": neurons.index.tolist()}
+    return {"taps": [asdict(tap) for tap in taps], "neurons": chosen}
 
 
 def is_dump(source: SampleSource) -> bool:

@@ -46,7 +46,8 @@ class Engine:
     """What every pass needs besides its subject.
 
     reserved_bytes : memory for the model and samples. crew : workers that passes may be shared among.
-    prepared : digest of what else a pass depends on: how samples are prepared, the device and this version.
+    prepared : digest of what else a pass depends on: how samples are prepared, the device, this version, and
+    the batch size that was asked for, as another may be computed in another order, with other last digits.
     """
 
     settings: EngineSettings

@@ -24,7 +24,7 @@ from onnxtweak.engine.machine.large_arrays import (
 from onnxtweak.engine.machine.memory_plan import table_room
 from onnxtweak.engine.passes import Engine
 from onnxtweak.engine.shared.kept_shards import kept_by_shards
-from onnxtweak.engine.shared.shards import captured_shards
+from onnxtweak.engine.shared.shards import captured_shards, joined
 from onnxtweak.engine.subject import Subject
 from onnxtweak.engine.workers.learning_device import LearningDevice
 from onnxtweak.method.folds import Folds, digest_of, not_kept
@@ -200,8 +200,8 @@ def _values(
     """T and Z of each shard of a view."""
     for shard in captured_shards(subject, view, engine, what, neurons=neurons):
         parts = [(got.V[0].copy() if got.V else np.empty((len(got.Z), 0)), got.Z.copy()) for got in shard]
-        T, Z = zip(*parts, strict=True)
-        yield np.concatenate(T), np.concatenate(Z)
+        T, Z = joined(parts)
+        yield T, Z
 
 
 def stacked(tables: Sequence[Table]) -> Table:

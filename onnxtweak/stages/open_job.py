@@ -229,7 +229,7 @@ def _job(
     require_declared_type(opened, subject)
     reserved = _reserved_bytes(subject, splits, settings)
     how = asdict(origin.data.preprocess), dict(opened.constants)
-    prepared_as = cache_key({"onnxtweak": __version__, "fed": how, "device": settings.device})
+    prepared_as = cache_key({"onnxtweak": __version__, "fed": how, "on": [settings.device, settings.batch]})
     backend, crew = open_backend(settings), Crew(settings)
     engine = Engine(settings, backend, progress, RunStats(), reserved, crew, prepared_as)
     splits = positions_of_each(splits, subject, engine, origin.data.seed, whole=origin.whole)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import onnx
 import pytest
 
 from onnxtweak import commands
+from onnxtweak.engine.shared import kept_shards
 from onnxtweak.errors import DataError, InputError, OutputError
 from onnxtweak.settings import (
     DataSettings,
@@ -52,6 +54,32 @@ def test_the_tables_are_the_models_own_values(made):
     np.testing.assert_allclose(np.load(directory / "Z-00000.npy"), Z, atol=1e-6)
     flat = np.concatenate([v.reshape(250, -1) for v in V], axis=1)
     np.testing.assert_allclose(np.load(directory / "V-00000.npy"), flat, atol=1e-6)
+
+
+def test_a_dump_that_was_killed_goes_on_with_the_same_bytes(made, tmp_path, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    plain, saved = kept_shards.save_arrays, []
+
+    def save(file, arrays):
+        plain(file, arrays)
+        saved.append(file.name)
+        raise Killed
+
+    def dumped(name, **changes):
+        engine = replace(NUMPY, batch=7, shard=60, threads=1, **changes)
+        settings = {"model": str(made[0]), "data": DataSettings((str(made[1]),))}
+        commands.dump(**settings, directory=str(tmp_path / name), engine=engine)
+        return {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()}
+
+    whole = dumped("whole")
+    monkeypatch.setattr(kept_shards, "save_arrays", save)
+    for _ in range(5):
+        with pytest.raises(Killed):
+            dumped("again", work_dir=str(tmp_path / "work"), resume=True)
+    assert dumped("again", work_dir=str(tmp_path / "work"), resume=True) == whole
+    assert len(saved) == len(set(saved)) == 5
 
 
 def test_scores_from_a_dump_are_those_from_the_model(made, tmp_path):

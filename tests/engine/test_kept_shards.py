@@ -102,6 +102,9 @@ def test_another_model_other_samples_and_another_preparation_are_other_passes(tm
     assert made(job, half) == [("base", 50)]
     assert made(opened(tmp_path / "other.onnx", data, engine)) == [("base", 100)]
     assert made(opened(model, data, engine, pixel_scale=0.5)) == [("base", 100)]
+    assert made(opened(model, data, replace(engine, batch=8))) == [("base", 100)], (
+        "its last digits may differ"
+    )
     assert made(opened(model, data, replace(engine, resume=False))) == [("base", 100)]
     assert made(opened(model, data, engine)) == [("base, cached", 0)]
     unrecorded = opened(model, data, engine, pixel_scale=0.25)

@@ -9,7 +9,7 @@ from onnxtweak.cli.console import Console
 from onnxtweak.cli.options.data import samples_options
 from onnxtweak.cli.options.groups import command, option
 from onnxtweak.cli.options.shared import (
-    MEASURING,
+    TABLES,
     engine_options,
     force_option,
     model_argument,
@@ -24,7 +24,7 @@ from onnxtweak.quantities import number_of
 @model_argument
 @samples_options()
 @tap_options
-@engine_options(*MEASURING)
+@engine_options(*TABLES)
 @option(
     "Output",
     *("-o", "--output", "directory"),
@@ -39,7 +39,8 @@ from onnxtweak.quantities import number_of
 def dump(console: Console, form: str, **asked: Any) -> None:
     """Write tables of hidden values and logits to disk.
 
-    The shards are memory-mappable .npy files with a manifest beside them.
+    The shards are memory-mappable .npy files with a manifest beside them. What --work-dir keeps takes as much
+    disk again.
     """
     from onnxtweak import commands
     from onnxtweak.report.text import summary

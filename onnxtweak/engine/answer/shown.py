@@ -16,6 +16,7 @@ from onnxtweak.engine.position_batches import position_batches, shard_ends
 from onnxtweak.engine.session import Session, session_of
 from onnxtweak.engine.shared.kept_shards import kept_by_shards
 from onnxtweak.engine.shared.logits import new_logits
+from onnxtweak.engine.shared.shards import joined
 from onnxtweak.engine.subject import Subject, filled
 from onnxtweak.head import ONE_LABEL, ROUNDING, Head, by_sample
 from onnxtweak.settings import EngineSettings
@@ -91,7 +92,7 @@ def _shards(subject: Subject, view: View, engine: Engine, what: str) -> Iterator
             batches.append(part)
             done += len(part[0])
             if done in ends:
-                yield tuple(map(np.concatenate, zip(*batches, strict=True)))[:parts]
+                yield joined(batches)[:parts]
                 batches = []
 
 

@@ -71,6 +71,11 @@ def in_shards(batches: Iterable[Captured], ends: np.ndarray) -> Iterator[Generat
         yield one(first)
 
 
+def joined(parts: Iterable[Sequence[np.ndarray]]) -> tuple[np.ndarray, ...]:
+    """The arrays of several parts of a shard, such as its batches: each the rows of all, in order."""
+    return tuple(map(np.concatenate, zip(*parts, strict=True)))
+
+
 def by_shards(
     work: PassWork[Made], subject: Subject, view: View, engine: Engine, what: str
 ) -> Iterator[Made]:

@@ -22,6 +22,7 @@ from onnxtweak.data.splits import FIT, VALIDATION, Splits, View
 from onnxtweak.engine.answer.shown_boxes import meaning_of, numbers_of, shards_of_anchors, shown_anchors
 from onnxtweak.engine.passes import Engine
 from onnxtweak.engine.shared.kept_shards import Arrays, kept_by_shards
+from onnxtweak.engine.shared.shards import joined
 from onnxtweak.engine.subject import Subject
 from onnxtweak.errors import DataError
 from onnxtweak.goal import class_names
@@ -170,7 +171,7 @@ def _matched_shards(
             kept = np.flatnonzero((score > _SOME_SCORE) | ((own >= 0) & (own < classes)))
             rows = one.sample * len(own) + kept
             found.append((own[None], score[None], rows, placed[kept], one.objectness[kept]))
-        yield tuple(map(np.concatenate, zip(*found, strict=True)))
+        yield joined(found)
 
 
 def _drawn(rows: np.ndarray, own: _Matched, classes: int, most: int, seed: int) -> np.ndarray:

@@ -20,7 +20,7 @@ from onnxtweak.data.splits import KEPT, TEST, Splits, View, on_positions, with_p
 from onnxtweak.data.stratified import thinned
 from onnxtweak.engine.passes import Engine, capture
 from onnxtweak.engine.shared.kept_shards import Arrays, kept_by_shards
-from onnxtweak.engine.shared.shards import captured_shards
+from onnxtweak.engine.shared.shards import captured_shards, joined
 from onnxtweak.engine.subject import Subject
 from onnxtweak.errors import DataError
 from onnxtweak.head import ONE_LABEL
@@ -185,7 +185,7 @@ def _aligned_shards(subject: Subject, view: View, engine: Engine, what: str) -> 
                     labels = over_whole_runs(path, shown, alphabet.blank)
                     hard = (shown != labels) | (ONE_LABEL.margin(Z) < _CLOSE)
                 found.append((labels, shown, hard))
-        yield tuple(map(np.concatenate, zip(*found, strict=True)))
+        yield joined(found)
 
 
 def _lines(rows: np.ndarray, positions: int) -> Iterator[slice]:
