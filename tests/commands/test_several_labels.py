@@ -159,6 +159,14 @@ def fitted(made, folder, **asked):
     return fit(made.model, data=made.data, output=new, tweak=tweak, **asked), new, tweak
 
 
+@pytest.fixture(scope="module")
+def learnt(tmp_path_factory):
+    """A model with its samples, and a result with its file, tweak and page, which nothing here changes."""
+    folder = tmp_path_factory.mktemp("learnt")
+    made, page = several_labels("sigmoid", folder, SAMPLES), folder / "page.html"
+    return made, *fitted(made, folder, report=page), page
+
+
 def test_weak_labels_are_learnt_and_the_file_shows_them(made, tmp_path):
     found, new, tweak = fitted(made, tmp_path, hidden=96)
     assert all(check.passed for check in found.checks) and found.verdict.unit == "labels"
@@ -375,9 +383,9 @@ def test_methods_are_compared_by_the_f1_of_their_labels(tmp_path):
     assert now[1] > was[1] + 0.2 and np.array_equal(np.delete(now, 1), np.delete(was, 1))
 
 
-def test_a_recipe_makes_a_file_that_decides_alike(tmp_path):
+def test_a_recipe_makes_a_file_that_decides_alike(learnt, tmp_path):
+    _, _, new, *_ = learnt
     made = several_labels("sigmoid", tmp_path, SAMPLES)
-    _, new, _ = fitted(made, tmp_path)
     (tmp_path / "recipe.toml").write_text(
         '[model]\npath = "sigmoid.onnx"\n[data]\ndata = ["sigmoid.npz"]\n[goal]\n'
         '[[tweak]]\nname = "t"\nmethod = "fit"\nhidden = 0\n'
@@ -408,10 +416,10 @@ def test_too_many_neurons_are_screened_by_their_own_labels(tmp_path):
     assert found.choice.neurons == 30 and found.after.overall > found.before.overall + 0.05
 
 
-def test_frames_have_a_row_for_each_label(tmp_path):
+def test_frames_have_a_row_for_each_label(learnt):
     pytest.importorskip("pandas")
-    made = several_labels("sigmoid", tmp_path, SAMPLES)
-    frame = fitted(made, tmp_path)[0].to_frame()
+    made, found, *_ = learnt
+    frame = found.to_frame()
     assert list(frame.columns[:4]) == ["samples", "base", "tweaked", "change"]
     assert {"average_precision_base", "average_precision"} <= {*frame.columns}
     measured = onnxtweak.evaluate(made.model, data=made.data).to_frame()
@@ -419,9 +427,8 @@ def test_frames_have_a_row_for_each_label(tmp_path):
 
 
 @pytest.mark.parametrize("labelled", [True, False])
-def test_a_rewritten_file_is_compared_label_by_label(tmp_path, labelled):
-    made = several_labels("sigmoid", tmp_path, SAMPLES)
-    _, new, _ = fitted(made, tmp_path)
+def test_a_rewritten_file_is_compared_label_by_label(learnt, tmp_path, labelled):
+    made, _, new, *_ = learnt
     eight_bits, data = tmp_path / "eight.onnx", made.data
     quantize_dynamic(new, eight_bits, weight_type=QuantType.QInt8)
     if not labelled:
@@ -459,9 +466,8 @@ def test_rows_with_one_label_each_may_be_marks_all_the_same(tmp_path):
     assert onnxtweak.evaluate(made.model, data=(made.x, once), head="labels").unit == "labels"
 
 
-def test_a_shadow_leaves_the_old_answer(tmp_path):
-    made = several_labels("sigmoid", tmp_path, SAMPLES)
-    _, _, tweak = fitted(made, tmp_path)
+def test_a_shadow_leaves_the_old_answer(learnt, tmp_path):
+    made, _, _, tweak, _ = learnt
     shadow = str(tmp_path / "shadow.onnx")
     commands.apply(model=str(made.model), tweak=str(tweak), output=OutputSettings(shadow), shadow=True)
     assert np.array_equal(_of_file(shadow, made), _values(made))
@@ -469,10 +475,8 @@ def test_a_shadow_leaves_the_old_answer(tmp_path):
     assert all(check.passed for check in verified.checks)
 
 
-def test_the_page_has_a_table_of_labels(tmp_path):
-    made = several_labels("sigmoid", tmp_path, SAMPLES)
-    fitted(made, tmp_path, report=tmp_path / "page.html")
-    page = (tmp_path / "page.html").read_text()
+def test_the_page_has_a_table_of_labels(learnt):
+    page = learnt[-1].read_text()
     assert "average precision, base" in page and "F1 in percent" in page and "Overall F1" in page
 
 
@@ -510,9 +514,8 @@ def test_what_was_measured_is_drawn_and_made_a_card(tmp_path, monkeypatch, capsy
     assert "type: f1" in card and "F1 on the test samples" in card and "ccuracy" not in card
 
 
-def test_results_of_the_other_kind_of_labels_are_not_compared(tmp_path):
-    made = several_labels("sigmoid", tmp_path, SAMPLES)
-    _, new, _ = fitted(made, tmp_path)
+def test_results_of_the_other_kind_of_labels_are_not_compared(learnt, tmp_path):
+    made, _, new, *_ = learnt
     np.savez(tmp_path / "one.npz", x=made.x, y=made.labels.argmax(axis=1))
     verified = commands.verify(tweaked=str(new), data=DataSettings((str(tmp_path / "one.npz"),)))
     (left_out,) = (check for check in verified.unchecked if check.name == "accuracy")
