@@ -31,6 +31,13 @@ def fitted(made, tmp_path_factory):
     return new, tweak, result
 
 
+@pytest.fixture(scope="module")
+def careless(made, tmp_path_factory):
+    """Without lines to keep."""
+    new = tmp_path_factory.mktemp("careless") / "new.onnx"
+    return new, onnxtweak.fit(made.model, data=made.data, output=new, **QUICK)
+
+
 def character_errors(made, texts):
     """By a distance of its own: dynamic programming, cell by cell."""
     wrong = 0
@@ -110,20 +117,18 @@ def test_a_file_is_measured_by_the_labels_of_its_base(made, fitted):
     assert found.metrics.overall == pytest.approx(again.after.overall)
 
 
-def test_without_lines_to_keep_a_note_says_what_that_may_cost(made, tmp_path):
-    result = onnxtweak.fit(made.model, data=made.data, output=tmp_path / "new.onnx", **QUICK)
+def test_without_lines_to_keep_a_note_says_what_that_may_cost(careless):
+    _, result = careless
     assert "Give --keep LINES" in " ".join(result.notes) and result.listed is None
 
 
-def test_lines_to_keep_are_kept(made, fitted, tmp_path):
-    careless = tmp_path / "careless.onnx"
-    onnxtweak.fit(made.model, data=made.data, output=careless, **QUICK)
+def test_lines_to_keep_are_kept(made, fitted, careless):
     with np.load(made.keep) as held:
         x = held["x"]
     before = read(made.model, x)
     changed = [
         sum(one != other for one, other in zip(before, read(path, x), strict=True))
-        for path in (careless, fitted[0])
+        for path in (careless[0], fitted[0])
     ]
     assert changed[1] < changed[0] / 2
     assert fitted[2].listed.keep.broken < 0.05 * fitted[2].listed.keep.right
