@@ -25,13 +25,21 @@ from onnxtweak.commands import (
 from onnxtweak.data import InputSpec, View, open_data
 from onnxtweak.errors import DataError
 from onnxtweak.in_memory import InMemory
-from onnxtweak.settings import DataSettings, EngineSettings, OutputSettings, Preprocess, TargetSettings
+from onnxtweak.settings import (
+    DataSettings,
+    EngineSettings,
+    FitSettings,
+    OutputSettings,
+    Preprocess,
+    TargetSettings,
+)
 from onnxtweak.stages.likely_mistake import _standardized
 from tests.support.brightness import RIGHT, brightness_reader, own_answers, pictures, prepared
 from tests.support.nets import mlp
 from tests.support.weak_class import run as ran
 
 ENGINE = EngineSettings(backend="numpy", threads=1)
+LINEAR = FitSettings(hidden=0)
 
 
 @pytest.fixture
@@ -202,7 +210,7 @@ LEARN = {
     "join": lambda **given: join(**given, engine=ENGINE, targets=TargetSettings(("2",))),
     "retrain": lambda **given: retrain(**given, engine=ENGINE, targets=TargetSettings(("2",))),
     "augment": lambda **given: augment(**given, engine=ENGINE),
-    "fit": lambda **given: fit(**given, engine=ENGINE),
+    "fit": lambda **given: fit(**given, engine=ENGINE, settings=LINEAR),
     "compare": lambda **given: compare(**given, engine=ENGINE, methods=("join",)),
     "score": lambda **given: score(**given, engine=ENGINE, targets=TargetSettings(("2",))),
     "dry run": lambda **given: forecast("join", **given, engine=ENGINE, targets=TargetSettings(("2",))),
@@ -248,7 +256,7 @@ def test_its_own_mistakes_may_be_all_that_a_base_is_shown(material):
     folder, _, _ = material
     x, y = pictures(6000)
     wrong = own_answers(folder / "m.onnx", prepared(x)) != y
-    made = fit(**stored(folder, x[wrong], y[wrong]), engine=ENGINE)
+    made = fit(**stored(folder, x[wrong], y[wrong]), engine=ENGINE, settings=LINEAR)
     assert made.before.overall == 0
     assert "accuracy 0.0% is not clearly above" in made.notes[0]
 
@@ -262,6 +270,7 @@ def test_a_recipe_checks_too_and_may_go_on(material):
     anyway = {**given, "data": replace(given["data"], anyway=True)}
     init(**anyway, targets=TargetSettings(("2",)), output=OutputSettings(str(recipe)))
     assert "anyway = true" in recipe.read_text()
+    recipe.write_text(recipe.read_text().replace('method = "fit"', 'method = "fit"\nhidden = 0'))
     lenient = ["gates.min-target-gain=-100", "gates.max-overall-drop=100"]
     forbidden = [*lenient, "data.anyway=false"]
     for act in (plan, run):
