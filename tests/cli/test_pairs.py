@@ -39,8 +39,8 @@ MAKERS = {
     "linear": ["fit", "--hidden", "0"],
     "mlp": ["fit", "--hidden", "8", "-t", TARGET, "--max-overall-drop", "2"],
     "budget": ["fit", "--budget", "60", "--margin", "0", "--max-class-drop", "none"],
-    "pooled": ["join", "-t", TARGET, "--pool", "mean", "--max-overall-drop", "5"],
     "bias": ["fit", "-t", TARGET, "--budget", "1", "--max-overall-drop", "20"],
+    "pooled": ["join", "-t", TARGET, "--pool", "mean", "--max-overall-drop", "5"],
     "nothing": ["join", "-t", TARGET, "--scale", "0"],
 }
 # Each makes a model of the tweak of `linear`, or without one.
@@ -52,7 +52,7 @@ FURTHER = {
 }
 FILES = [*MAKERS, *FURTHER]
 LEARNERS = ("join", "fit", "retrain", "augment")
-# Of two files one is given to each second kind of model, the other to the rest.
+# Of two files one is given to each second kind of model, the other to the rest: those that pool, to maps.
 each_file, each_tweak = (
     pytest.mark.parametrize("either", [names[k : k + 2] for k in range(0, len(names), 2)], ids="-".join)
     for names in (FILES, [*MAKERS])
