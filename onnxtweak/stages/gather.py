@@ -144,7 +144,9 @@ def mirrored_views(job: Job, settings: FitSettings) -> tuple[View, ...]:
     if settings.mirror == "on":
         if not views:
             raise UsageError(
-                "the model takes no images that could be mirrored",
+                "mirrored copies do not work with labels at positions yet"
+                if job.subject.sizes
+                else "the model takes no images that could be mirrored",
                 where="--mirror on",
                 hint="leave it out: --mirror auto does what is possible",
             )

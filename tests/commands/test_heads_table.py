@@ -212,7 +212,8 @@ REFUSED = {
     ("fit mirrored", "labels"): "--mirror on does not work with several labels at once yet",
     ("fit mirrored", "marks"): "--mirror on does not work with several labels at once yet",
     **dict.fromkeys(
-        (("fit mirrored", head) for head in ("pixels", "tokens", "lines")), "no images that could"
+        (("fit mirrored", head) for head in ("pixels", "tokens", "lines")),
+        "do not work with labels at positions",
     ),
     ("match", "boxes"): "does not work with detectors yet",
     ("score", "boxes"): "scoring does not work with detectors yet",
