@@ -130,8 +130,8 @@ def _require_positions(kind: HeadKind, dataset: Dataset, subject: Subject, *, gu
     if kind.kind == "several labels at positions" and subject.classes > 1:
         own = iter(subject.sizes)
         marks = [subject.classes if axis == "C" else next(own) for axis in subject.layout if axis in "CP"]
-        if tuple(marks) == dataset.sizes:
-            numbers = dataset.labels[(dataset.labels > 1)]
+        numbers = dataset.labels[dataset.labels > 1]
+        if tuple(marks) == dataset.sizes and len(numbers):
             raise DataError(
                 f"{numbers[0]} is no mark of a label at a position",
                 where=dataset.parts[0].label_where,

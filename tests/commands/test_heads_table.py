@@ -394,3 +394,24 @@ def test_a_comparison_of_a_detector_says_what_it_counts(tmp_path, capsys):
     ]
     assert main(words) == 0
     assert "decisions at anchors are counted here" in " ".join(capsys.readouterr().out.split())
+
+
+IGNORED = {
+    "--threshold=0.7": {
+        "pixels": "shows scores of several classes",
+        "tokens": "shows scores of several classes",
+    },
+    "--blank=1": {"boxes": "it does not read text"},
+    "--worst=99": dict.fromkeys(HEADS, "cannot pick the worst 99 of"),
+}
+
+
+@pytest.mark.parametrize("option", IGNORED)
+def test_an_option_that_a_head_has_no_use_for_is_not_ignored(made, option, capsys):
+    wanted = IGNORED[option].get(_head(made))
+    if wanted is None:
+        return
+    command = ["fit", "-o", str(made.folder / "no.onnx")] if "worst" in option else ["evaluate"]
+    code = main([*command, str(made.model), "-d", str(made.data), *option.split("="), "--device", "cpu"])
+    said = capsys.readouterr().err
+    assert code == 2 and wanted in said and said.count("error:") == 1

@@ -35,6 +35,8 @@ def test_a_number_among_marks_is_named_where_there_are_several(tmp_path):
     with pytest.raises(DataError, match="7 is no mark of a label at a position") as error:
         onnxtweak.evaluate(made.model, data=(made.x, np.where(made.labels == 1, 7, made.labels)))
     assert "--ignore-index" in error.value.hint
+    with pytest.raises(DataError, match="a label at each of 9x4 positions"):  # which are marks, all of them
+        onnxtweak.evaluate(made.model, data=(made.x, made.labels), head="classes")
 
 
 @pytest.fixture(scope="module", params=KINDS)

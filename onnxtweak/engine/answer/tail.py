@@ -57,6 +57,8 @@ def settle_answer(
         return settle_detector(opened, feeds, settings, threshold)
     at_positions = settle_positions(opened, feeds, settings)
     if at_positions is not None:
+        assert at_positions.answer is not None  # it was found
+        require_cut(threshold, at_positions.answer)
         return at_positions
     proven = bool(tweaks_inside(opened.model.proto))
     question = Question(feeds, settings, Cuts(threshold, recorded_cut(opened.model)), proven)

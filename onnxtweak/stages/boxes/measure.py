@@ -13,6 +13,7 @@ from onnxtweak.data.splits import View
 from onnxtweak.engine.answer.shown_boxes import detections
 from onnxtweak.engine.passes import Engine
 from onnxtweak.engine.subject import Subject
+from onnxtweak.errors import UsageError
 from onnxtweak.goal import find_targets
 from onnxtweak.metric.bootstrap import drawn_together, interval
 from onnxtweak.metric.kinds import known_means
@@ -85,10 +86,16 @@ def over_classes(each: np.ndarray) -> np.ndarray:
 def box_targets(settings: TargetSettings, names: Sequence[str], base: BoxMetrics) -> np.ndarray:
     """Target classes (c,) int64, ascending: those named, or those that the base finds worst.
 
-    Raises UsageError for an unknown class, DataError for one without an object.
+    Raises UsageError for an unknown class and for more than have objects, DataError for one without any.
     """
     seen = np.flatnonzero(base.objects)
     if settings.worst is not None and not settings.targets:
+        if not 1 <= settings.worst <= len(seen):
+            raise UsageError(
+                f"cannot pick the worst {settings.worst:,} of {len(seen):,} classes that have objects there",
+                where="--worst",
+                hint=f"use a number from 1 to {len(seen)}",
+            )
         order = seen[np.argsort(base.per_class[seen], kind="stable")]
         return np.sort(order[: settings.worst])
     return find_targets(settings, names, seen, seen)

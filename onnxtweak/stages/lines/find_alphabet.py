@@ -22,6 +22,12 @@ def with_alphabet(data: DataSettings, opened: Opened) -> DataSettings:
     Raises DataError for a damaged one, UsageError where one is given for a model that does not decide at
     every position.
     """
+    if opened.detector is not None and (data.alphabet is not None or data.blank is not None):
+        raise UsageError(
+            "the model finds objects: it does not read text",
+            where="--blank" if data.alphabet is None else "--alphabet",
+            hint="leave it out; --names FILE says what its classes are called",
+        )
     if not opened.may_be_at_positions:
         if data.alphabet is None and data.blank is None:
             return data
