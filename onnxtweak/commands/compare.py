@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from onnxtweak.bounded import require_number
+from onnxtweak.engine.machine.large_arrays import by_rows
 from onnxtweak.errors import InputError, ModelError, UsageError
 from onnxtweak.method.compare.comparison import DROPS, MethodOutcome, MethodResult, metric_shown
 from onnxtweak.method.compare.inputs import CompareInputs
@@ -100,7 +101,7 @@ def compare(
             first = require_sound_base(job)
             goal = choose_metric(job, choose_goal(job, targets, settings, all_unless_named=True), settings)
         inputs, neurons, notes = gather_inputs(job, taps, goal, join, settings, job.seed)
-        test, shown = inputs.test, goal.head.predict(inputs.test.Z)
+        test, shown = inputs.test, by_rows(goal.head.predict, inputs.test.Z)
         before.append(measure(shown, test.labels, goal, test.Z))
         if repeat == 0 and (metric := metric_shown(goal)) is not None:
             of_base = read_metric(metric, Predictions(test.labels, shown, test.Z), test.groups)

@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from onnxtweak.data.groups import Groups
+from onnxtweak.engine.machine.large_arrays import by_rows
 from onnxtweak.goal import ResolvedGoal
 from onnxtweak.head import Decisions
 from onnxtweak.intervals import Interval, wilson
@@ -62,7 +63,9 @@ def measure_groups(decided: Decisions, groups: Groups, column: str) -> tuple[Gro
 
 def before_and_after(table: Table, tweaked: np.ndarray, goal: ResolvedGoal, n: int) -> tuple[Trial, Trial]:
     """The base and logits tweaked (N, C) as trials of the goal's targets."""
-    before, after = (measure(goal.head.predict(Z), table.labels, goal, Z) for Z in (table.Z, tweaked))
+    before, after = (
+        measure(by_rows(goal.head.predict, Z), table.labels, goal, Z) for Z in (table.Z, tweaked)
+    )
     drop = (before.overall - after.overall) * 100
     return Trial(0, 0.0, 0.0, before.target), Trial(n, 1.0, drop, after.target)
 

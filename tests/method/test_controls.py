@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
+from onnxtweak.engine.machine import large_arrays
 from onnxtweak.errors import ModelError
+from onnxtweak.method.compare import controls
 from onnxtweak.method.compare.controls import (
+    LastLayer,
     balanced,
     classifier_retrained,
     deep_feature_reweighting,
@@ -109,6 +114,32 @@ def test_a_class_without_samples_is_never_predicted_by_a_layer_fitted_anew():
     fit = fit.rows(np.flatnonzero(fit.labels != 2))
     patch = classifier_retrained(last_layer(fit), fit, validation.rows(validation.labels != 2))
     assert (fit.Z + fit.T @ patch.weight + patch.bias)[:, 2].max() < -100
+
+
+def test_logits_in_a_file_are_not_held_and_change_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(controls, "_LWS_STEPS", 5)
+    monkeypatch.setattr(large_arrays, "LIGHT", 2**12)
+    rng = np.random.default_rng(0)
+    T, Z = rng.standard_normal((2000, 2), np.float32), rng.standard_normal((2000, 200), np.float32)
+    labels, stored = np.arange(2000) % 50, large_arrays.new_array(Z.shape, Z.dtype, tmp_path)
+    stored[:] = Z
+
+    def learnt(Z):
+        table, layer = Table(T, Z, labels), LastLayer(np.ones((2, 200)), np.linspace(-1, 1, 200))
+        patches = logit_adjustment(table, table), tau_norm(layer, table), learnable_scale(layer, table)
+        return [array for patch in patches for array in vars(patch).values() if isinstance(array, np.ndarray)]
+
+    plain = learnt(Z)
+    tracemalloc.start()
+    try:
+        found = learnt(stored)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < Z.nbytes, "in memory it is ten times"
+    assert len(found) == 6
+    for one, other in zip(plain, found, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_balanced_weights():

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from onnxtweak.engine.machine.large_arrays import by_rows
 from onnxtweak.goal import ResolvedGoal, least_right
 from onnxtweak.method.compare.repair import Reranking
 from onnxtweak.method.folds import COARSE, Arrays, fold_numbers
@@ -120,9 +121,9 @@ def judge(result: MethodResult, test: Table, goal: ResolvedGoal, margin: float) 
     if bias is None:
         bias, delivered = _operating_point(result, goal, margin)
         bias = bias if delivered else np.zeros(Z.shape[1])
-    was = goal.head.predict(test.Z)
-    new = (Z if delivered else test.Z) + bias.astype(Z.dtype)
-    now = goal.head.predict(new)
+    was = by_rows(goal.head.predict, test.Z)
+    new = by_rows(lambda Z: Z + bias.astype(Z.dtype), Z if delivered else test.Z)
+    now = by_rows(goal.head.predict, new)
     before, after = (measure(predicted, test.labels, goal, Z) for predicted in (was, now))
     fixed, broken = fixed_and_broken(*(goal.head.decisions(each, test.labels).right for each in (was, now)))
     return MethodOutcome(
@@ -168,7 +169,7 @@ def readings(
     that was found for it or a smaller one. NaN where no bias gets there, or a class loses too much.
     """
     samples = len(labels)
-    was, unbiased = (goal.head.right(logits, labels) for logits in (base, Z))
+    was, unbiased = (by_rows(goal.head.right, logits, labels) for logits in (base, Z))
     floor = np.array([least_right(int(was.sum()), drop, samples) for drop in drops])
     class_floor = goal.class_floor(was, labels, Z.shape[1])
     if len(goal) == 1:
@@ -197,11 +198,8 @@ def _along_one_bias(
 
     floor (D,), class_floor (C,) : how many of all samples, and of each class, must be right.
     """
-    others = Z.astype(np.float64)
-    own = others[:, goal.targets[0]].copy()
-    others[:, goal.targets[0]] = -np.inf
-    value, rival = goal.head.best(others)
-    gap = value - own
+    table = boost_table(Z, labels, goal)
+    rival, gap = table.rest_label, table.rest.astype(np.float64) - table.target_logits[:, 0]
     order = np.argsort(gap, kind="stable")
     is_own = goal.wanted(labels)[order]
     gain = np.where(is_own, 1, -(rival == labels)[order].astype(np.int64))

@@ -10,7 +10,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnxtweak.engine.machine.large_arrays import blocks, column_sums, product
+from onnxtweak.engine.machine.large_arrays import (
+    added,
+    blocks,
+    by_rows,
+    column_sums,
+    light_blocks,
+    product,
+    sums_by_rows,
+)
 from onnxtweak.errors import ModelError
 from onnxtweak.head import ONE_LABEL, Head
 from onnxtweak.method.softmax import log_losses
@@ -48,7 +56,7 @@ def last_layer(table: Table) -> LastLayer:
             hint="give more samples",
         )
     mean = column_sums(table.T) / len(table.T)
-    centre = table.Z.mean(axis=0, dtype=np.float64)
+    centre = sums_by_rows(lambda Z: Z, table.Z) / len(table.Z)
     triangle, wanted = np.zeros((0, len(mean))), np.zeros((0, len(centre)))
     for part, block in blocks(table.T):  # QR of the rows so far, block by block
         turn, triangle = np.linalg.qr(np.vstack([triangle, block - mean]))
@@ -57,7 +65,7 @@ def last_layer(table: Table) -> LastLayer:
     left = max(
         np.abs(table.Z[part] - centre - (block - mean) @ weight).max() for part, block in blocks(table.T)
     )
-    if left > _LINEAR * max(1.0, float(np.abs(table.Z).max())):
+    if left > _LINEAR * max(1.0, float(by_rows(lambda Z: np.abs(Z).max(axis=1), table.Z).max())):
         raise ModelError(
             "the logits are not linear in the penultimate tensor",
             hint="controls that change the last layer do not apply to this model",
@@ -71,14 +79,18 @@ def logit_adjustment(fit: Table, validation: Table, head: Head = ONE_LABEL) -> L
     The prior is the base's mean probability of a class over its share of the samples: the frequencies in the
     training set are not known here.
     """
-    Z = fit.Z - fit.Z.max(axis=1, keepdims=True)
-    p = np.exp(Z, dtype=np.float64)
-    believed = (p / p.sum(axis=1, keepdims=True)).mean(axis=0)
+
+    def probabilities(Z: np.ndarray) -> np.ndarray:
+        p = np.exp(Z - Z.max(axis=1, keepdims=True), dtype=np.float64)
+        found: np.ndarray = p / p.sum(axis=1, keepdims=True)
+        return found
+
+    believed = sums_by_rows(probabilities, fit.Z) / len(fit.Z)
     share = np.bincount(fit.labels, minlength=fit.Z.shape[1]) / len(fit.labels)
     known = share > 0
     log_prior = np.zeros(len(share))
     log_prior[known] = np.log(np.maximum(believed[known], 1e-9) / share[known])
-    right = [head.right(validation.Z - tau * log_prior, validation.labels).sum() for tau in TAUS]
+    right = [_right(head, validation, tau * log_prior) for tau in TAUS]
     return bias_patch(-TAUS[int(np.argmax(right))] * log_prior)
 
 
@@ -86,8 +98,7 @@ def tau_norm(layer: LastLayer, validation: Table, head: Head = ONE_LABEL) -> Lin
     """Each class's logit without its bias, over the norm of its weights to the power tau."""
     norm = np.maximum(np.linalg.norm(layer.weight, axis=0), 1e-12)
     norm /= np.exp(np.log(norm).mean())  # keeps the logits' size, and with it what a bias means
-    centred = validation.Z - layer.bias
-    right = [head.right(centred / norm**tau, validation.labels).sum() for tau in TAUS]
+    right = [_right(head, validation, layer.bias, norm**tau) for tau in TAUS]
     factor = norm ** -TAUS[int(np.argmax(right))]
     return Linear(layer.weight * (factor - 1), layer.bias * -1.0)
 
@@ -95,21 +106,27 @@ def tau_norm(layer: LastLayer, validation: Table, head: Head = ONE_LABEL) -> Lin
 def learnable_scale(layer: LastLayer, fit: Table) -> Linear:
     """LWS: each class's logit times a factor learnt by gradient descent on class-balanced cross-entropy."""
     weight = balanced(fit.labels, fit.Z.shape[1])
-    Z = fit.Z.astype(np.float64)
-    own = np.arange(fit.Z.shape[1]) == fit.labels[:, None]
-    factor = best = np.ones(Z.shape[1])
+    factor = best = np.ones(fit.Z.shape[1])
     # A step of this length cannot overshoot: the loss curves by at most Z^2 / 2 in a factor.
-    step, before = 2.0 / max(float((weight[:, None] * Z**2).sum(axis=0).max()), 1e-12), np.inf
+    bent = sums_by_rows(lambda Z, w: w * Z.astype(np.float64) ** 2, fit.Z, weight[:, None])
+    step, before, losses = 2.0 / max(float(bent.max()), 1e-12), np.inf, np.empty(len(fit.Z))
     for _ in range(_LWS_STEPS):
-        logits = Z * factor
-        logits -= logits.max(axis=1, keepdims=True)
-        p = np.exp(logits)
-        total = p.sum(axis=1)
-        loss = float(weight @ (np.log(total) - logits[own]))
-        if loss > before:
+        slope: np.ndarray | None = None
+        for part, block in light_blocks(fit.Z):
+            Z, own = block.astype(np.float64), (np.arange(len(block)), fit.labels[part])
+            logits = Z * factor
+            logits -= logits.max(axis=1, keepdims=True)
+            p = np.exp(logits)
+            total = p.sum(axis=1)
+            losses[part] = np.log(total) - logits[own]
+            p /= total[:, None]
+            p[own] -= 1
+            slope = added(slope, weight[part, None] * p * Z)
+        loss = float(weight @ losses)
+        if loss > before or slope is None:
             break
         best, before = factor, loss
-        factor = factor - step * (weight[:, None] * (p / total[:, None] - own) * Z).sum(axis=0)
+        factor = factor - step * slope
     return Linear(layer.weight * (best - 1), layer.bias * (best - 1))
 
 
@@ -145,6 +162,12 @@ def deep_feature_reweighting(layer: LastLayer, validation: Table, seed: int) -> 
     return _replacing(layer, LastLayer(weight, bias))
 
 
+def _right(head: Head, table: Table, less: np.ndarray, over: np.ndarray | float = 1.0) -> int:
+    """How many samples are right under logits (Z - less) / over."""
+    found = by_rows(lambda Z, labels: head.right((Z - less) / over, labels), table.Z, table.labels)
+    return int(found.sum())
+
+
 def balanced(labels: np.ndarray, classes: int) -> np.ndarray:
     """Weights (N,) that sum to 1 and give every class with samples the same share. labels (N,)."""
     count = np.bincount(labels, minlength=classes)
@@ -157,7 +180,7 @@ def _refitted(table: Table, *, ridge: float, sample_weight: np.ndarray, lasso: f
     free = np.unique(table.labels)
     found = multinomial(
         table.T,
-        np.zeros_like(table.Z),
+        by_rows(np.zeros_like, table.Z),
         table.labels,
         ridge=ridge,
         lasso=lasso,
@@ -177,4 +200,5 @@ def _replacing(old: LastLayer, new: LastLayer) -> Linear:
 
 
 def _loss(table: Table, layer: LastLayer, weight: np.ndarray) -> float:
-    return float(weight @ log_losses(product(table.T, layer.weight) + layer.bias, table.labels))
+    logits = product(table.T, layer.weight, like=table.Z, plus=layer.bias)
+    return float(weight @ log_losses(logits, table.labels))

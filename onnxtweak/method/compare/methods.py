@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from onnxtweak.engine.machine.large_arrays import by_rows, taken
 from onnxtweak.errors import ModelError
 from onnxtweak.goal import ResolvedGoal
 from onnxtweak.method.augment import train_calibrated
@@ -45,7 +46,7 @@ def result_of_fit(table: Table, found: Fitted, goal: ResolvedGoal) -> MethodResu
     patch = bias_patch(lasting) if chosen is None else chosen.patch.with_bias(lasting)
     held_out = table.Z if chosen is None else chosen.held_out
     if lasting.any():  # never with several labels at once, where these are the targets' logits alone
-        held_out = held_out + lasting.astype(table.Z.dtype)
+        held_out = by_rows(lambda Z: Z + lasting.astype(Z.dtype), held_out)
     return MethodResult(columns, patch, held_out, table.Z, table.labels, point, note=found.notes[-1])
 
 
@@ -160,7 +161,7 @@ def _linear(inputs: CompareInputs, columns: np.ndarray, name: str) -> MethodResu
     rows = np.flatnonzero(inputs.judged)
     own = table.rows(rows)
     return MethodResult(
-        found.columns, found.patch, found.held_out[rows], own.Z, own.labels, groups=own.groups
+        found.columns, found.patch, taken(found.held_out, rows), own.Z, own.labels, groups=own.groups
     )
 
 
@@ -168,5 +169,5 @@ def _on_logits(inputs: CompareInputs, shift: np.ndarray) -> MethodResult:
     """A bias for every class (C,); all samples that may be judged on are held out."""
     table = inputs.fit_and_validation
     own, none = table.rows(np.flatnonzero(inputs.judged)), np.empty(0, np.int64)
-    shifted = own.Z + shift.astype(own.Z.dtype)
+    shifted = by_rows(lambda Z: Z + shift.astype(Z.dtype), own.Z)
     return MethodResult(none, bias_patch(shift), shifted, own.Z, own.labels, groups=own.groups)

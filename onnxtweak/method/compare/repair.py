@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from onnxtweak.engine.machine.large_arrays import by_rows, light_blocks
+from onnxtweak.engine.shared.shards import joined
 from onnxtweak.method.softmax import log_losses
 from onnxtweak.method.solvers.lbfgs import lbfgs
 from onnxtweak.method.table import Table
@@ -98,7 +100,8 @@ def repair(
         _, p = problem.value(end.scores, end.U)
         offset = shrunk(end.U[:classes], problem.standard_errors(p))
         found = Reranking(offset, end.U[classes:], frequency, temperature, shortlist)
-        left = log_losses(validation.patched(None, found) / temperature, validation.labels)
+        logits = by_rows(lambda Z: Z / temperature, validation.patched(None, found))
+        left = log_losses(logits, validation.labels)
         tried.append((float(left.mean()), found))
     return min(tried, key=lambda pair: pair[0])[1]
 
@@ -133,12 +136,16 @@ class _Shortlists:
 
     @classmethod
     def of(cls, table: Table, frequency: np.ndarray, shortlist: int, ridge: float) -> _Shortlists:
-        Z = _bounded(table.Z.astype(np.float64))
-        listed, features = competition(Z, frequency, shortlist)
-        own = listed == table.labels[:, None]
-        on = own.any(axis=1)
-        base = np.take_along_axis(Z, listed, axis=1)
-        return cls(listed[on], own[on].astype(float), base[on], features[on], Z.shape[1], ridge)
+        parts = []
+        for part, block in light_blocks(table.Z):
+            Z = _bounded(block.astype(np.float64))
+            listed, features = competition(Z, frequency, shortlist)
+            own = listed == table.labels[part, None]
+            on = own.any(axis=1)
+            base = np.take_along_axis(Z, listed, axis=1)
+            parts.append((listed[on], own[on].astype(float), base[on], features[on]))
+        listed, own, base, features = joined(parts)
+        return cls(listed, own, base, features, table.Z.shape[1], ridge)
 
     def scores(self, U: np.ndarray) -> np.ndarray:
         return U[: self.classes][self.listed] + self.features @ U[self.classes :]

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from onnxtweak.engine.machine.large_arrays import of_columns
+from onnxtweak.engine.machine.large_arrays import by_rows, of_columns
 from onnxtweak.method.compare.comparison import CURVE, MethodResult
 from onnxtweak.method.compare.inputs import CompareInputs
 from onnxtweak.method.join import prefix_sums
@@ -176,7 +176,7 @@ def _grid_readings(inputs: CompareInputs, prefix: np.ndarray, counts: tuple[int,
     table = boost_table(inputs.test.Z, labels, goal)
     paths = BiasPaths(table, prefix, counts)
     own = goal.wanted(labels)
-    was, point = goal.head.right(inputs.test.Z, labels), None
+    was, point = by_rows(goal.head.right, inputs.test.Z, labels), None
     found = []
     for drop in CURVE:
         within = replace(goal, max_overall_drop=drop)
