@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -22,8 +23,27 @@ ALWAYS = {"a.json", "a.html", "metrics.json", "summary.md", "junit.xml", "proven
 @pytest.fixture
 def recipe(tmp_path) -> Path:
     """A recipe with one tweak, `a`, for a model and samples beside it."""
-    weak_cnn(tmp_path)
-    path = tmp_path / "tweak.toml"
+    return _recipe(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """A folder with that recipe, which has been run."""
+    folder = tmp_path_factory.mktemp("finished")
+    run(recipe=str(_recipe(folder)))
+    return folder
+
+
+@pytest.fixture
+def carried_out(finished, tmp_path) -> Path:
+    """The recipe of a copy of it."""
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    return tmp_path / "tweak.toml"
+
+
+def _recipe(folder: Path) -> Path:
+    weak_cnn(folder)
+    path = folder / "tweak.toml"
     path.write_text(
         '[model]\npath = "model.onnx"\n[data]\ndata = "data.npz"\n'
         f'[[tweak]]\nname = "a"\ntarget = "{TARGET}"\ncount = [1, 10]\n'
@@ -103,9 +123,8 @@ def test_all_artefacts_agree(recipe, tmp_path):
     assert "4 of 4 gates passed" in (build / "a.html").read_text(encoding="utf-8")
 
 
-def test_a_gate_that_is_not_met_keeps_the_models_back(recipe, tmp_path):
-    strict = ["gates.min-target-gain=99"]
-    run(recipe=str(recipe))
+def test_a_gate_that_is_not_met_keeps_the_models_back(carried_out, tmp_path):
+    recipe, strict = carried_out, ["gates.min-target-gain=99"]
     assert "a.onnx" in names(tmp_path / "build")
     made = run(recipe=str(recipe), changes=strict)
     assert made.failed == ("a: min-target-gain",) and not made.shipped
@@ -117,9 +136,8 @@ def test_a_gate_that_is_not_met_keeps_the_models_back(recipe, tmp_path):
     assert "a.onnx" in names(tmp_path / "build")
 
 
-def test_what_was_made_is_found_again(recipe, tmp_path):
-    first, second = Told(), Told()
-    run(recipe=str(recipe), progress=first)
+def test_what_was_made_is_found_again(carried_out, tmp_path):
+    recipe, second = carried_out, Told()
     model = digest(tmp_path / "build" / "a.onnx")
     again = run(recipe=str(recipe), changes=["gates.max-E=99"], progress=second)
     assert again.cached == ("a",) and second.reused == ["a"] and not second.passes
@@ -131,7 +149,8 @@ def test_what_was_made_is_found_again(recipe, tmp_path):
     assert not set(third.reused) & set(third.passes)
 
 
-def test_the_same_inputs_give_the_same_bytes(recipe, tmp_path):
+def test_the_same_inputs_give_the_same_bytes(carried_out, tmp_path):
+    recipe = carried_out
     run(recipe=str(recipe), directory=str(tmp_path / "one"))
     run(recipe=str(recipe), changes=["output.cache=other"], directory=str(tmp_path / "two"))
     for name in ("a.onnx", "a.safetensors", "provenance.json"):
@@ -139,8 +158,8 @@ def test_the_same_inputs_give_the_same_bytes(recipe, tmp_path):
 
 
 @pytest.mark.parametrize("harm", ["model", "score"])
-def test_a_damaged_cache_is_made_again(recipe, tmp_path, harm):
-    run(recipe=str(recipe))
+def test_a_damaged_cache_is_made_again(carried_out, tmp_path, harm):
+    recipe = carried_out
     model = digest(tmp_path / "build" / "a.onnx")
     for path in (tmp_path / ".onnxtweak").rglob("*"):
         if path.is_file() and (harm == "model" or path.suffix == ".npz" or path.name == "result.json"):
