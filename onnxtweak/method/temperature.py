@@ -7,6 +7,7 @@ of Guo et al., 2017), and what was learnt is multiplied by tau before it is adde
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,9 +48,11 @@ def fit_temperature(Z: np.ndarray, labels: np.ndarray) -> float:
         return 1.0
     own = entries(logits, labels)
     low, high = _LEAST / spread, _MOST / spread
-    beta = min(max(1.0, low), high)
+    beta, end_asked = min(max(1.0, low), high), False
     mean, square = np.empty_like(own), np.empty_like(own)
-    for _ in range(_STEPS):
+
+    def asked_at(beta: float) -> tuple[float, float, bool]:
+        """Slope and bend of the loss there, and whether so little can be saved that this is its least."""
         for part in row_blocks(logits):
             each = logits[part]
             p = np.exp(each * each.dtype.type(beta))
@@ -59,15 +62,30 @@ def fit_temperature(Z: np.ndarray, labels: np.ndarray) -> float:
             let_go(each)
         slope = float((mean - own).mean(dtype=np.float64))
         bend = float((square - mean**2).mean(dtype=np.float64))
+        return slope, bend, slope**2 < 2 * _CLOSE * bend
+
+    for step in range(_STEPS):
+        slope, bend, done = asked_at(beta)
         low, high = (low, beta) if slope > 0 else (beta, high)
         wanted = beta - slope / bend if bend > 0 else low
         if not low < wanted < high:
+            if slope < 0 and not (done or end_asked):
+                at_end, _, close = asked_at(high)
+                if at_end < 0 and not close:  # halving takes all steps to come to this end
+                    return 1.0 / _halved(beta, high, _STEPS - step)
+                end_asked = True
             wanted = float(np.sqrt(low * high))
-        done = slope**2 < 2 * _CLOSE * bend
         beta = wanted
         if done:
             break
     return 1.0 / beta
+
+
+def _halved(low: float, high: float, times: int) -> float:
+    """As near to `high` as so many halvings of what lies between come, on a logarithmic scale."""
+    for _ in range(times):
+        low = math.sqrt(low * high)
+    return low
 
 
 def losses_cooled(Z: np.ndarray, labels: np.ndarray, least: float = 1.0) -> np.ndarray:
