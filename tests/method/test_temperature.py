@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from onnxtweak.method import temperature
 from onnxtweak.method.softmax import log_loss, log_losses, softmax
 from onnxtweak.method.temperature import calibrated, fit_temperature, losses_cooled
 
@@ -48,6 +49,15 @@ def test_logits_without_a_best_temperature_get_a_finite_one():
     infinite[0, 1] = -np.inf
     for odd in (np.zeros((4, 3)), np.zeros((0, 3)), infinite):
         assert np.isfinite(fit_temperature(odd.astype(np.float32), labels[: len(odd)] % 3))
+
+
+def test_the_end_of_the_bracket_takes_few_looks_at_the_loss(monkeypatch):
+    Z, _ = sampled(1.0, n=50)
+    looks, plain = [], temperature.row_blocks
+    monkeypatch.setattr(temperature, "row_blocks", lambda array: looks.append(1) or plain(array))
+    found = fit_temperature(Z, Z.argmax(axis=1))
+    spread = (Z - Z.max(axis=1, keepdims=True)).std()
+    assert found == pytest.approx(spread / temperature._MOST, rel=1e-6) and len(looks) < 15
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
