@@ -39,7 +39,7 @@ def write_docs_files(folder: Path) -> None:
     fed, fed_test = _fed(x), _fed(x_test)
     few, site = slice(600), np.array(["lima", "kyoto", "oslo"])[np.arange(len(y)) % 3]
     np.savez(folder / "samples.npz", x=fed[few], y=y[few], classes=np.array(NAMES))
-    np.savez(folder / "held-out.npz", x=fed[:450], y=y[:450], classes=np.array(NAMES), site=site[:450])
+    np.savez(folder / "held-out.npz", x=fed[:300], y=y[:300], classes=np.array(NAMES), site=site[:300])
     np.savez(folder / "test.npz", x=fed_test, y=y_test, classes=np.array(NAMES))
     (folder / "mine.py").write_text(
         "import numpy as np\n"
@@ -55,10 +55,10 @@ def write_docs_files(folder: Path) -> None:
             settings=JoinSettings(max_overall_drop=5.0),
             output=OutputSettings(tweak=str(folder / f"{name}.safetensors")),
         )
-    scenes = model_at_positions("pixels", folder, samples=16)
+    scenes = model_at_positions("pixels", folder, samples=10)
     scenes.model.rename(folder / "segmenter.onnx")
     scenes.data.rename(folder / "scenes.npz")
-    tagged = several_labels("sigmoid", folder, samples=500, unknown=0.1)
+    tagged = several_labels("sigmoid", folder, samples=300, unknown=0.1)
     tagged.model.rename(folder / "tagger.onnx")
     tagged.data.rename(folder / "tagged.npz")
     text_lines(folder, 80, pictures=True)
@@ -131,8 +131,8 @@ def _complaints(folder: Path, proto, fed: np.ndarray, y: np.ndarray) -> None:
     """Samples that the model has wrong, and right, one by one; and some whose answers are to stay."""
     right = run(proto, fed).argmax(axis=1) == y
     for name, rows in (
-        ("complaints", np.flatnonzero(~right)[:12]),
-        ("accepted", np.flatnonzero(right)[:100]),
+        ("complaints", np.flatnonzero(~right)[:6]),
+        ("accepted", np.flatnonzero(right)[:50]),
     ):
         np.savez(folder / f"{name}.npz", x=fed[rows], y=y[rows], classes=np.array(NAMES))
     some = np.flatnonzero(y < len(NAMES) // 2)
