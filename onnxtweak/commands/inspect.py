@@ -176,14 +176,12 @@ def _class_axis(opened: Opened, kind: HeadKind) -> int | None:
 
 
 def _guessed(opened: Opened, kind: HeadKind, taps: TapSettings) -> list[str]:
-    """A note where nothing but their shape tells which axis of scores at positions counts the classes."""
+    """A note where no softmax tells which axis of scores at positions counts the classes."""
     logits = opened.logits
     sure = logits.chooses or logits.rule == "before Sigmoid" or taps.class_axis is not None
     if kind.kind != "positions" or kind.said or sure or not logits.axis or tweaks_inside(opened.model.proto):
         return []
-    return [
-        f"that axis {logits.axis} counts the classes is a guess by its size: --class-axis N says otherwise"
-    ]
+    return [f"that axis {logits.axis} counts the classes is a guess: --class-axis N says otherwise"]
 
 
 def _declared_classes(opened: Opened) -> int | None:

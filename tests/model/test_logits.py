@@ -395,3 +395,36 @@ def test_a_state_that_is_handed_on_is_not_the_answer():
     inputs = {"input": (TensorProto.FLOAT, (1, 8)), "state": (TensorProto.FLOAT, (2, 1, 6))}
     outputs = {"output": (TensorProto.FLOAT, (1, 1)), "stateN": (TensorProto.FLOAT, (2, 1, 6))}
     assert find_logits(GraphIndex(net.model(inputs, outputs))).output == "output"
+
+
+@pytest.mark.parametrize(
+    ("layout", "shown", "axis", "classes"),
+    [
+        ("NCHW", ("N", "C", "H", "W"), 1, 5),
+        ("NHWC", ("N", "H", "W", "C"), 3, 5),
+        ("NTC", ("N", 9, 5), 2, 5),
+        ("NCT", ("N", 5, 9), 1, 5),
+        ("reshaped", ("N", "H", "W", "C"), None, None),
+    ],
+)
+def test_raw_scores_have_the_axis_of_their_last_layers_channels(layout, shown, axis, classes):
+    net, flat = NetBuilder(), layout in ("NTC", "NCT")
+    if flat:
+        scores = net.dense(net.op("Relu", net.dense("x", 4, 6)), 6, 5)
+        scores = net.op("Transpose", scores, perm=[0, 2, 1]) if layout == "NCT" else scores
+    else:
+        scores = net.conv(net.op("Relu", net.conv("x", (3, 4))), (4, 5), kernel=1)
+        sizes = net.op(
+            "Cast", net.op("Mul", net.op("Cast", net.op("Shape", "x"), to=1), net.const(1.0)), to=7
+        )
+        nothing = net.const(np.zeros(0), np.float32)
+        scores = (
+            net.op("Resize", scores, nothing, nothing, sizes, mode="linear") if layout == "NCHW" else scores
+        )
+        scores = net.op("Transpose", scores, perm=[0, 2, 3, 1]) if layout == "NHWC" else scores
+        if layout == "reshaped":
+            scores = net.op("Reshape", scores, net.const([0, 4, -1, 5], np.int64))
+    net.op("Add", scores, net.const(1.0), name="answer")
+    given = ("N", 9, 4) if flat else ("N", 3, "H", "W")
+    found = find_logits(GraphIndex(net.model({"x": (FLOAT, given)}, {"answer": (FLOAT, shown)})))
+    assert found.axis == axis and (axis is None or found.shape[axis] == classes)

@@ -32,6 +32,8 @@ _PASSING = frozenset(
     }
 )
 # fmt: on
+_KEEPING = frozenset({"Add", "Sub", "Mul", "Identity", "Cast", "BatchNormalization", "Resize", "Upsample"})
+_LAYERS = frozenset({"Conv", "ConvTranspose", "MatMul"})
 _MOVING = frozenset({"Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze"})
 
 
@@ -98,6 +100,34 @@ def label_axis(graph: GraphIndex, name: str, shape: Shape) -> tuple[int | None, 
         return found, shape
     fixed = [axis for axis in places if isinstance(shape[axis], int) and shape[axis] != 1]
     return fixed[0] if len(fixed) == 1 else 1 if len(shape) == 4 else len(shape) - 1, shape
+
+
+def layer_axis(graph: GraphIndex, name: str, shape: Shape) -> tuple[int | None, Shape]:
+    """The axis of the classes in scores that nothing decides over: the channels of their last layer.
+
+    name, shape : as of `label_axis`. None where no convolution or linear layer is found without a reshaping,
+    and for one row of scores a sample. A number of channels that only the layer tells is filled in.
+    """
+    if sum(size != 1 for size in shape[1:]) < 2:
+        return None, shape
+    axes = list(range(len(shape)))  # of the tensor that is looked at, for each of the scores
+    while (node := graph.producer(name)) is not None and node.input:
+        if node.op_type == "Transpose" and len(order := list(attribute(node, "perm", []))) == len(axes):
+            axes = [order[axis] for axis in axes]
+        elif node.op_type in _LAYERS:
+            weight = graph.constant(node.input[1]) if len(node.input) > 1 else None
+            if weight is None or weight.ndim < 2:
+                return None, shape
+            place = 1 if node.op_type in _FIRST else len(axes) - 1
+            count = weight.shape[int(node.op_type == "ConvTranspose") if place == 1 else -1]
+            axis = axes.index(place)
+            known = (*shape[:axis], count, *shape[axis + 1 :]) if not isinstance(shape[axis], int) else shape
+            return (axis if axis and count > 1 else None), known
+        elif node.op_type not in _KEEPING:
+            break
+        varying = [item for item in node.input if item and graph.depends_on_input(item)]
+        name = node.input[0] if node.op_type in ("Resize", "Upsample") else varying[0]
+    return None, shape
 
 
 def _single_channel(graph: GraphIndex, name: str) -> int | None:

@@ -15,7 +15,7 @@ from onnx import NodeProto
 from onnxtweak.errors import ModelError
 from onnxtweak.model.file.tweak_metadata import tweaks_inside
 from onnxtweak.model.graph import DEFAULT_DOMAINS, GraphIndex, attribute
-from onnxtweak.model.inspect.channels import label_axis
+from onnxtweak.model.inspect.channels import label_axis, layer_axis
 from onnxtweak.model.inspect.graph_checks import require_sound
 from onnxtweak.model.inspect.refusals import (
     FLOATS,
@@ -281,8 +281,8 @@ def _candidate(
             shape = declared
     refuse_tensor(graph, name, "the tensor of the class scores")
     axis = class_axis_of(shape, decides)
-    if axis is None and rule == "before Sigmoid" and shape is not None:
-        axis, shape = label_axis(graph, name, shape)
+    if axis is None and shape is not None:
+        axis, shape = (label_axis if rule == "before Sigmoid" else layer_axis)(graph, name, shape)
     layout = layout_of(shape, axis)
     single = layout is not None and "C" not in layout
     what = "one logit for two classes" if single and "P" not in (layout or "") else "the class logits"
