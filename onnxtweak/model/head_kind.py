@@ -5,13 +5,14 @@ A guess, and worded as one. `inspect` says it, and the commands that take labels
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 from onnx import NodeProto
 
 from onnxtweak.model.detector.layout import Detector
-from onnxtweak.model.graph import GraphIndex, attribute
+from onnxtweak.model.graph import GraphIndex, attribute, bodies
 from onnxtweak.model.inspect.batch import positions_first
 from onnxtweak.model.inspect.logits import Logits
 from onnxtweak.model.logits_format import NO_AXIS
@@ -62,7 +63,7 @@ def head_kind(graph: GraphIndex, logits: Logits, detector: Detector | None = Non
     if logits.rule != "given" and (boxes := _boxes_beside(graph)) is not None:
         return HeadKind(
             "positions",
-            f"it looks like a detector, with boxes in `{boxes}`, but its scores are at no positions of maps,"
+            f"it looks like a detector, with {boxes}, but its scores are at no positions of maps,"
             " as in DETR, or not shown as docs/howto/boxes.md lists: boxes are not supported as its labels",
         )
     shape = logits.shape
@@ -105,14 +106,25 @@ def head_kind(graph: GraphIndex, logits: Logits, detector: Detector | None = Non
 
 
 def _boxes_beside(graph: GraphIndex) -> str | None:
-    """An output called boxes, with four numbers of each thing of which another output has scores."""
+    """What shows boxes: an output called so, with four numbers of each thing of which another output has
+    scores, or a suppression of boxes."""
+    if _suppress(graph.nodes):
+        return "a NonMaxSuppression"
     shapes = {value.name: graph.declared_shape(value.name) or () for value in graph.outputs}
     rows = {name: shape for name, shape in shapes.items() if len(shape) == 3 and shape[1] is not None}
     for boxes, shape in rows.items():
         beside = any(name != boxes and other[1] == shape[1] for name, other in rows.items())
         if beside and shape[2] == 4 and "box" in boxes.lower():
-            return boxes
+            return f"boxes in `{boxes}`"
     return None
+
+
+def _suppress(nodes: Iterable[NodeProto]) -> bool:
+    """Whether boxes are suppressed, by these nodes or within them."""
+    return any(
+        node.op_type == "NonMaxSuppression" or any(_suppress(body.node) for body in bodies(node))
+        for node in nodes
+    )
 
 
 def _sums(behind: list[NodeProto]) -> bool:

@@ -147,6 +147,21 @@ def test_logits_of_another_type_than_declared_are_refused_with_the_repair(tmp_pa
     assert repaired.metrics.overall == right
 
 
+def test_a_model_that_suppresses_boxes_in_its_own_way_is_no_classifier(tmp_path):
+    net = NetBuilder()
+    hidden = net.op("Relu", net.dense("x", 6, 16))
+    boxes, scores = net.dense(hidden, 16, 4), net.op("Sigmoid", net.dense(hidden, 16, 1))
+    shape = net.ints(1, 1, -1)
+    boxes = net.op("Unsqueeze", boxes, net.ints(0))
+    most = net.const(20, np.int64), net.const(0.5), net.const(0.25)
+    net.op("NonMaxSuppression", boxes, net.op("Reshape", scores, shape), *most, name="found")
+    net.op("Softmax", net.dense(hidden, 16, 5), axis=1, name="scores")
+    outputs = {"scores": (TensorProto.FLOAT, ["N", 5]), "found": (TensorProto.INT64, [None, 3])}
+    onnx.save(net.model({"x": (TensorProto.FLOAT, ["N", 6])}, outputs), tmp_path / "m.onnx")
+    notes = commands.inspect(model=str(tmp_path / "m.onnx")).notes
+    assert any("it looks like a detector, with a NonMaxSuppression" in note for note in notes)
+
+
 @pytest.mark.parametrize("boxes", ["pred_boxes", "tags"])
 def test_boxes_of_what_is_no_position_of_a_map_are_no_labels(boxes, tmp_path):
     """As DETR has them; of another name it is a second head of a tagger."""
