@@ -133,7 +133,7 @@ def capture(
     if subject.sizes:
         yield from _capture_positions(subject, view, engine, what, taps, neurons, folding.every)
         return
-    session, logits, outputs = _open_exposed(subject, view, engine, taps, neurons)
+    session, logits, outputs, _ = _open_exposed(subject, view, engine, taps, neurons)
     widths = [len(neurons)] * len(outputs) if neurons is not None else [t.neurons for t in taps]
     # A pooled or gathered output is (b, m); any other tap comes in its own shape and is viewed as (b, m).
     shapes = [(w,) for w in widths] if neurons is not None else [_output_shape(tap) for tap in taps]
@@ -185,7 +185,7 @@ def _capture_positions(
 
     every : rows of a shard, see `shard_ends`; None: there are none.
     """
-    session, logits, outputs = _open_exposed(subject, view, engine, taps, neurons)
+    session, logits, outputs, shape = _open_exposed(subject, view, engine, taps, neurons)
     begin, samples = time.perf_counter(), len(view.samples)
     width = len(neurons) if neurons is not None else sum(tap.neurons for tap in taps)
     plan = plan_of(subject, engine, width, samples, session.device)
@@ -193,7 +193,8 @@ def _capture_positions(
     names = [port.name for port in session.inputs if port.name != ROWS]
     with engine.passing(what, samples, session, begin):
         for part in position_batches(subject, view, plan, names, engine.settings.cores, every):
-            Z, *V = session.run({**part.feeds, ROWS: part.local}, [logits, *outputs])
+            sizes, Z, *V = session.run({**part.feeds, ROWS: part.local}, [shape, logits, *outputs])
+            part.require(subject.logits_format.rows_of(sizes.tolist()))
             values = tuple(array.astype(np.float32, copy=False) for array in V)
             labels = view.dataset.labels_of(part.rows)
             Z = Z.astype(kind, copy=False)
@@ -225,15 +226,19 @@ def plan_of(
 
 def _open_exposed(
     subject: Subject, view: View, engine: Engine, taps: Sequence[Tap], neurons: Neurons | None
-) -> tuple[Session, str, tuple[str, ...]]:
-    """A session with taps or neurons as outputs, and the output names: of the logits, of the others."""
+) -> tuple[Session, str, tuple[str, ...], str]:
+    """A session with taps or neurons as outputs, and the output names: of logits, the others, logits' shape.
+
+    The last is empty where there are no scores at positions.
+    """
     exposed = subject.exposed(taps, neurons, some_rows=bool(subject.sizes))
     logits, outputs, model = exposed.logits, exposed.outputs, exposed.proto.SerializeToString()
+    shape = exposed.shape or ""
     assert logits is not None  # `Subject.exposed` always asks for them
     del exposed  # every copy of the weights counts
     session = session_of(subject.model, model, engine.settings, subject.maps, len(view.samples))
     malloc_trim()
-    return session, logits, outputs
+    return session, logits, outputs, shape
 
 
 def _output_shape(tap: Tap) -> tuple[int, ...]:

@@ -13,9 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from onnxtweak.data.samples import Part
 from onnxtweak.data.splits import View
 from onnxtweak.engine.machine.memory_plan import BatchPlan
 from onnxtweak.engine.subject import Subject, filled
+from onnxtweak.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -24,12 +26,34 @@ class PositionBatch:
 
     feeds : inputs by name, as the model takes them. rows (r,) int64 : of the view, ascending.
     local (r,) int64 : the same, counted within the batch. samples : how many, without those that fill it up.
+    run : how many, with those. positions : of each. part : of the data set, which they are of.
     """
 
     feeds: Mapping[str, Any]
     rows: np.ndarray
     local: np.ndarray
     samples: int
+    run: int
+    positions: int
+    part: Part
+
+    def require(self, rows: int) -> None:
+        """Raise DataError where the model has not as many rows of scores for the batch as are counted on.
+
+        Of most sizes it is the labels that say how many there are.
+        """
+        if rows != self.run * self.positions:
+            raise not_at(self.part, self.positions, rows // self.run)
+
+
+def not_at(part: Part, given: int, positions: int) -> DataError:
+    """The error for labels of a part at other positions than the scores of its samples have."""
+    sample = next(column for column in part.columns.values() if column.shape).locate(part.start)
+    return DataError(
+        f"there is a label at each of {given:,} positions, and the model has scores at {positions:,}",
+        where=f"{part.label_where}: {sample}",
+        hint="give labels of the size of the scores for each sample",
+    )
 
 
 def shard_ends(view: View, size: int) -> np.ndarray:
@@ -73,8 +97,10 @@ def _batches(
         span = slice(at, int(ends[done - 1]))
         at = span.stop
         rows = view.rows[span]
+        part = view.dataset.parts[int(view.dataset.by_part.of(chunk[:1])[0])]
         own = int(view.dataset.by_part.positions_of(chunk[:1])[0])
         local = np.searchsorted(chunk, of_row[span]) * own + rows % positions
         size = plan.batch if plan.fixed else len(chunk)
         whole = {name: filled(value, size) for name, value in feeds.items()}
-        yield PositionBatch(subject.feeding.fed(whole, names), rows, local, len(chunk))
+        fed = subject.feeding.fed(whole, names)
+        yield PositionBatch(fed, rows, local, len(chunk), size, own, part)

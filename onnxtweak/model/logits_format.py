@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -65,6 +66,10 @@ class LogitsFormat:
         if self.readout is not None:
             return self.readout.columns
         return 1 if self.binary else classes
+
+    def rows_of(self, shape: Sequence[int]) -> int:
+        """How many rows of columns a tensor of this shape has."""
+        return math.prod(size for size, letter in zip(shape, self.layout, strict=True) if letter != "C")
 
 
 NO_AXIS = 0  # in place of the axis of the classes: none counts them, and each position has a single score

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -13,6 +14,7 @@ from PIL import Image
 import onnxtweak
 from onnxtweak.cli.main import main
 from onnxtweak.errors import DataError
+from onnxtweak.stages.rows import own_positions
 from tests.support.nets import NetBuilder
 from tests.support.rounded import rounded
 from tests.support.text_lines import read, text_lines
@@ -150,3 +152,25 @@ def test_what_does_not_fit_is_named(tmp_path):
     onnx.save(net.model(declared, {"answer": (TensorProto.FLOAT, ["N", 6])}), tmp_path / "whole.onnx")
     with pytest.raises(DataError, match=r"samples are .* here and .*"):
         onnxtweak.evaluate(tmp_path / "whole.onnx", data=(objects(made.xs), np.arange(len(made.xs)) % 6))
+
+
+@pytest.mark.parametrize("command", [onnxtweak.evaluate, onnxtweak.fit])
+def test_labels_say_how_many_positions_most_sizes_have_and_passes_whether_it_is_so(
+    command, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(own_positions, "_ASKED", 2)
+    made, opened, runs = unequal("tokens", tmp_path, samples=40), own_positions.session_of, []
+
+    def counting(*given):
+        session = opened(*given)
+        return SimpleNamespace(inputs=session.inputs, run=lambda *fed: runs.append(fed) or session.run(*fed))
+
+    monkeypatch.setattr(own_positions, "session_of", counting)
+    sizes = list(dict.fromkeys(map(len, made.xs)))
+    right = onnxtweak.evaluate(made.model, data=made.data, device="cpu")
+    assert right.metrics.overall == pytest.approx(made.right(made.model)) and len(runs) == 2 < len(sizes)
+    wrong = objects([y[:-1] if len(y) == sizes[1] else y for y in made.ys])
+    said = rf"a label at each of {sizes[1] - 1} positions, and the model has scores at {sizes[1]}"
+    with pytest.raises(DataError, match=said):
+        command(made.model, data=(objects(made.xs), wrong), device="cpu")
+    assert len(runs) == 4

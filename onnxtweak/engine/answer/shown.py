@@ -109,6 +109,7 @@ def _parts(
     if subject.sizes:
         for batch in position_batches(subject, view, plan, names, threads, every):
             found = _run(subject, session, logits, batch.feeds)
+            batch.require(len(found[0]))
             Z, classes, wrong, numbers = (each[batch.local] for each in found)
             yield (Z, classes, wrong, numbers), batch.samples
         return

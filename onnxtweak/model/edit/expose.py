@@ -45,12 +45,14 @@ class Exposed:
     """A model to be run, not saved.
 
     logits : name of the output with the logits. outputs : names of the taps' outputs, one per tap in their
-    order; or of the one output with the chosen values (N, K).
+    order; or of the one output with the chosen values (N, K). shape : of the output with the shape of the
+    logits tensor, where only some rows of it come out.
     """
 
     proto: ModelProto
     logits: str
     outputs: tuple[str, ...]
+    shape: str | None = None
 
 
 def expose(
@@ -90,7 +92,8 @@ def expose(
         outputs = [outlet.tap(tap) for tap in taps]
     if answer is not None:
         outlet.own(answer)
-    return Exposed(_assemble(outlet), logits_output, tuple(outputs))
+    shape = outlet.shape(logits) if outlet.some else None
+    return Exposed(_assemble(outlet), logits_output, tuple(outputs), shape)
 
 
 def expose_values(graph: GraphIndex, name: str, outputs: Sequence[str], *, cast: bool = False) -> Exposed:
@@ -172,6 +175,12 @@ class _Outlet:
         output, wide = self._new_output(), "float64" if place.at.dtype == "float64" else "float32"
         build = Builder(output + "/", self.graph.opset, wide)
         self.pieces.append(build_position_scores(place, build, output, some=self.some))
+        return output
+
+    def shape(self, name: str) -> str:
+        """The shape of a tensor that is needed anyway."""
+        output = self._new_output()
+        self.pieces.append(Piece((onnx.helper.make_node("Shape", [name], [output], output),), ()))
         return output
 
     def own(self, name: str) -> str:

@@ -1,7 +1,8 @@
-"""How many positions has each sample, where samples are of different sizes? The model says, size by size."""
+"""How many positions has each sample, where sizes differ? Its labels say, of some sizes the model."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -21,9 +22,12 @@ from onnxtweak.data.splits import (
 )
 from onnxtweak.engine.opened import Opened
 from onnxtweak.engine.passes import Engine
+from onnxtweak.engine.position_batches import not_at
 from onnxtweak.engine.session import session_of
 from onnxtweak.engine.subject import Subject, filled
 from onnxtweak.errors import DataError
+
+_ASKED = 8  # sizes of which the model is asked how many positions they have; of others labels say it
 
 
 def require_one_size(opened: Opened, splits: Splits) -> None:
@@ -74,18 +78,13 @@ def positions_of_each(splits: Splits, subject: Subject, engine: Engine, seed: in
 def _settled(subject: Subject, dataset: Dataset, engine: Engine) -> Dataset:
     """The dataset with how many positions each of its parts has, and the labels at these."""
     own = _counted(subject, dataset, engine)
-    told, labels = dataset.own, dataset.pending
+    labels = dataset.pending
     if labels is None:
         return replace(dataset, own=own)
     held = len(labels) // len(dataset)
-    for part, count, given in zip(dataset.parts, own, told or [held] * len(own), strict=True):
+    for part, count, given in zip(dataset.parts, own, _labels_of_each(dataset), strict=True):
         if part.labelled and given != count:
-            sample = next(column for column in part.columns.values() if column.shape).locate(part.start)
-            raise DataError(
-                f"there is a label at each of {given:,} positions, and the model has scores at {count:,}",
-                where=f"{part.label_where}: {sample}",
-                hint="give labels of the size of the scores for each sample",
-            )
+            raise not_at(part, given, count)
     by_sample = labels.reshape(len(dataset), held, *labels.shape[1:])
     if max(own) > held:
         fill = np.full((len(dataset), max(own) - held, *labels.shape[1:]), UNKNOWN, labels.dtype)
@@ -94,13 +93,36 @@ def _settled(subject: Subject, dataset: Dataset, engine: Engine) -> Dataset:
     return replace(dataset, labels=whole, sizes=(by_sample.shape[1],), own=own, pending=None)
 
 
+def _labels_of_each(dataset: Dataset) -> Sequence[int]:
+    """At how many positions each sample of each part has a label."""
+    pending = dataset.pending
+    return dataset.own or [0 if pending is None else len(pending) // len(dataset)] * len(dataset.parts)
+
+
+def _by_labels(dataset: Dataset) -> dict[object, int]:
+    """How many positions samples of a size have, where all of it have as many labels, by size.
+
+    Some sizes are left out, of which the model is asked; of the others every pass shows whether it is so.
+    """
+    if dataset.pending is None:
+        return {}
+    told: dict[object, set[int]] = {}
+    of_each = zip(dataset.parts, dataset.by_part.shapes, _labels_of_each(dataset), strict=True)
+    for part, shape, given in of_each:
+        told.setdefault(shape, set()).add(given if part.labelled else -1)
+    sizes = list(told)
+    asked = {sizes[k] for k in np.linspace(0, len(sizes) - 1, _ASKED).astype(int).tolist()}
+    agreed = {size: own.pop() for size, own in told.items() if len(own) == 1 and size not in asked}
+    return {size: own for size, own in agreed.items() if own >= 0}
+
+
 def _counted(subject: Subject, dataset: Dataset, engine: Engine) -> tuple[int, ...]:
-    """How many positions the samples of each part have, by one run for each size."""
+    """How many positions the samples of each part have: by one run for each size, or by their labels."""
     exposed = subject.exposed()
     session = session_of(subject.model, exposed.proto, engine.settings, subject.maps, len(dataset))
     names = [port.name for port in session.inputs]
     starts = np.cumsum([0, *map(len, dataset.parts)])[:-1]
-    known: dict[object, int] = {}
+    known = _by_labels(dataset)
     engine.progress.start("find positions", len(dataset.parts))
     for part, start in enumerate(starts.tolist()):
         shape = dataset.by_part.shapes[part]
