@@ -6,11 +6,11 @@
 A net of seven convolutions, whose scores (N, 21, size/4, size/4) are resized to the picture before a softmax,
 and random pictures and labels, kept in FOLDER. With --unequal height and width of each picture are drawn
 between three and five quarters of the size, and stored as numbered arrays. Labels are what the net shows, so
-that the base is the answer; with --written what the same net with another last layer shows, so that there is
-something to learn, and a file is written. The peak is that of a process of its own which runs the command,
-looked at every 10 ms, with what it started; it is told for each line that the command says, of the time since
-the line before. Then the same pictures are run by ONNX Runtime alone, one thread each, and by a pass that
-reads every channel at the positions drawn.
+that the base is the answer; with --written what another net shows, which has a hidden layer behind the last
+map, so that there is something to learn and a file is written. The peak is that of a process of its own that
+runs the command, looked at every 10 ms, with what it started; it is told for each line that the command says,
+of the time since the line before. Then the same pictures are run by ONNX Runtime alone, one thread each, and
+by a pass that reads every channel at the positions drawn.
 """
 
 from __future__ import annotations
@@ -38,14 +38,16 @@ from onnxtweak.method.table import all_neurons
 from onnxtweak.settings import DataSettings, EngineSettings, Preprocess, TapSettings
 from onnxtweak.stages.gather import gather_table
 from onnxtweak.stages.open_job import prepare
-from onnxtweak.types import silent
 
 CLASSES, CHANNELS = 21, (3, 16, 24, 32, 48, 48, 64)
 STRIDES = (2, 1, 2, 1, 1, 1)
 
 
 def segmenter(path: Path, size: int | None, *, other: bool = False) -> None:
-    """Write the net. size : of pictures; None where it takes any. other : with another last layer."""
+    """Write the net. size : of pictures; None where it takes any.
+
+    other : behind its last map is another net, of one hidden layer, with units and classes equally frequent.
+    """
     rng, nodes, weights, last = np.random.default_rng(0), [], [], "x"
 
     def conv(name: str, inputs: int, outputs: int, kernel: int, stride: int) -> str:
@@ -57,12 +59,25 @@ def segmenter(path: Path, size: int | None, *, other: bool = False) -> None:
         nodes.append(helper.make_node("Conv", [last, f"{name}/w", f"{name}/b"], [name], name, **shape))
         return name
 
+    def evenly(name: str) -> str:
+        """A map whose channels have the mean 0 and the deviation 1 over each picture."""
+        ones = np.ones(len(numpy_helper.to_array(weights[-1])), np.float32)
+        weights.append(numpy_helper.from_array(ones, f"{name}/one"))
+        weights.append(numpy_helper.from_array(0 * ones, f"{name}/zero"))
+        given, made = [name, f"{name}/one", f"{name}/zero"], f"{name}/even"
+        nodes.append(helper.make_node("InstanceNormalization", given, [made], made))
+        return made
+
     for number, stride in enumerate(STRIDES):
         conv(f"conv{number}", CHANNELS[number], CHANNELS[number + 1], 3, stride)
         last = f"relu{number}"
         nodes.append(helper.make_node("Relu", [f"conv{number}"], [last], last))
-    rng = np.random.default_rng(3) if other else rng
+    if other:
+        last = evenly(conv("hidden", CHANNELS[-1], CHANNELS[-1], 1, 1))
+        nodes.append(helper.make_node("Relu", [last], ["units"], "units"))
+        last = "units"
     last = conv("scores", CHANNELS[-1], CLASSES, 1, 1)
+    last = evenly(last) if other else last
     weights.append(numpy_helper.from_array(np.array([1, 1, 4, 4], np.float32), "scales"))
     nodes.append(helper.make_node("Resize", [last, "", "scales"], ["large"], "large", mode="linear"))
     nodes.append(helper.make_node("Softmax", ["large"], ["answer"], "answer", axis=1))
@@ -195,14 +210,33 @@ def plain(folder: Path, count: int) -> float:
     return time.process_time() - begin
 
 
-def captured(folder: Path, memory: str) -> tuple[float, int]:
-    """CPU seconds of the pass that reads every channel at the positions of fit, and its pictures."""
+class CpuSeconds:
+    """A progress that tells how much time of the processor each pass took."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._what, self._began = "", 0.0
+
+    def start(self, what: str, total: int, unit: str = "samples") -> None:
+        self._what, self._began = what, time.process_time()
+
+    def advance(self, count: int) -> None: ...
+
+    def finish(self) -> None:
+        self.seconds[self._what] = time.process_time() - self._began
+
+    def reuse(self, what: str) -> None: ...
+
+    def remake(self, what: str) -> None: ...
+
+
+def captured(folder: Path, memory: str) -> tuple[dict[str, float], int]:
+    """CPU seconds of each pass up to that which reads all channels at fit's positions; its pictures."""
     data = DataSettings(data=(str(stored(folder)),), preprocess=Preprocess(pixel_scale=1 / 255))
-    engine = EngineSettings(memory=quantities.size(memory), threads=1)
-    job = prepare(str(folder / "net.onnx"), data, engine, TapSettings(), silent)
-    begin = time.process_time()
+    engine, passes = EngineSettings(memory=quantities.size(memory), threads=1), CpuSeconds()
+    job = prepare(str(folder / "net.onnx"), data, engine, TapSettings(), passes)
     gather_table(job, job.splits.fit, all_neurons(job.taps), "collect")
-    return time.process_time() - begin, len(job.splits.fit.samples)
+    return passes.seconds, len(job.splits.fit.samples)
 
 
 def main() -> None:
@@ -223,11 +257,11 @@ def main() -> None:
         print(f"{peak:6,.0f} MiB  {line}")
     peak = max(peak for _, peak in said)
     print(f"{given.command}: peak {peak:,.0f} MiB, {seconds:,.0f} CPU s", flush=True)
-    with_taps, count = captured(given.folder, given.memory)
-    alone = plain(given.folder, count)
+    passes, count = captured(given.folder, given.memory)
+    alone, counting = plain(given.folder, count), passes.get("find positions", 0.0)
     print(
-        f"capture of {count} pictures: {with_taps:.1f} CPU s, plain inference {alone:.1f},"
-        f" {with_taps / alone:.2f} times as long"
+        f"capture of {count} pictures: {passes['collect']:.1f} CPU s, plain inference {alone:.1f},"
+        f" {passes['collect'] / alone:.2f} times as long; finding positions of all before it {counting:.1f}"
     )
     print(f"peak of this process {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:,.0f} MiB")
 

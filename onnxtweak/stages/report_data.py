@@ -40,7 +40,7 @@ from onnxtweak.data.splits import View
 from onnxtweak.data.thumbnails import thumbnail, with_masks
 from onnxtweak.engine.latency import paired_latency
 from onnxtweak.engine.machine.large_arrays import by_rows, let_go, light_blocks
-from onnxtweak.engine.subject import Subject, few_samples
+from onnxtweak.engine.subject import Subject, smallest_samples
 from onnxtweak.goal import ResolvedGoal
 from onnxtweak.head import Decisions
 from onnxtweak.method.selection.candidates import ThetaSizes, edges_of
@@ -235,7 +235,7 @@ def of_runs(
     job: Job, tweaked: Subject, view: View, predicted: Sequence[np.ndarray], goal: ResolvedGoal
 ) -> dict[str, Any]:
     """What has to be run or read again: latency, and some samples that changed. predicted (N,) : two."""
-    feeds = few_samples(job.opened, job.splits.fit, 1)
+    feeds = smallest_samples(job.opened, job.splits.fit, 1)  # two sessions hold on to their memory
     latency = {"latency": asdict(paired_latency(job.subject, tweaked, feeds))}
     if job.head.several or job.subject.detector is not None:
         return latency

@@ -7,12 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from onnxtweak.engine.latency import Latency
 from onnxtweak.engine.passes import plan_of
 from onnxtweak.engine.session import Session
 from onnxtweak.engine.subject import smallest_samples
 from onnxtweak.engine.tap_safety import neutral_samples, trial_samples
+from onnxtweak.goal import ResolvedGoal
 from onnxtweak.settings import DataSettings, EngineSettings, TapSettings
-from onnxtweak.stages import checks
+from onnxtweak.stages import checks, report_data
 from onnxtweak.stages.checks import MANY, check_reload
 from onnxtweak.stages.open_job import prepare
 from onnxtweak.stages.other_models import quantising
@@ -98,3 +100,14 @@ def test_of_many_positions_some_tell_what_rounding_would_lose(pictures, monkeypa
     assert notes()
     monkeypatch.setattr(quantising, "_MOST_ROWS", 32)
     assert not notes()
+
+
+def test_latency_is_measured_on_one_of_the_smallest(pictures, monkeypatch):
+    fed = []
+    monkeypatch.setattr(
+        report_data, "paired_latency", lambda *given: fed.append(given[2]) or Latency(1, 1, 0, 1)
+    )
+    view, goal = pictures.splits.validation, ResolvedGoal(np.empty(0, np.int64))
+    report_data.of_runs(pictures, pictures.subject, view, (view.labels, view.labels), goal)
+    sizes = [shapes[0] for shapes in view.dataset.by_part.shapes]
+    assert [x.shape for feeds in fed for x in feeds.values()] == [(1, *min(sizes, key=np.prod))]
