@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,8 @@ from onnxtweak.engine.shared.logits import logits_pass
 from onnxtweak.engine.shared.shards import by_shards, in_shards
 from onnxtweak.errors import DataError
 from onnxtweak.method.selection.screening import Screening, screen_blocks, screen_pass
-from onnxtweak.method.table import all_neurons, gather
+from onnxtweak.method.table import all_neurons, gather, take
+from onnxtweak.patch import Linear
 from onnxtweak.settings import (
     DataSettings,
     EngineSettings,
@@ -33,6 +35,7 @@ from onnxtweak.settings import (
     TargetSettings,
 )
 from onnxtweak.stages.open_job import prepare
+from onnxtweak.stages.rows import unlabelled
 from onnxtweak.types import Progress, silent
 from tests.engine.test_shared_sweep import ask, machines, threads
 from tests.engine.test_shared_sweep import same as same_scores
@@ -165,6 +168,14 @@ def other_passes(folder, engine):
         folder / "dump", job.subject, job.splits.fit, job.engine, job.taps, None, force=True
     )
     arrays |= {file.name: np.load(file) for file in tables.files[1:]}
+    neurons, patch = take(all_neurons(job.taps), np.array([1, 3])), Linear(np.ones((2, 4)), np.arange(4.0))
+    work = partial(sys.modules["onnxtweak.commands.verify"]._patched_shards, neurons=neurons, patch=patch)
+    simulated = by_shards(work, job.subject, job.splits.fit, job.engine, "simulate")
+    arrays["simulated"] = np.concatenate([part.copy() for part in simulated])
+    with pytest.MonkeyPatch.context() as few:
+        few.setattr(unlabelled, "MANY", 1)
+        bare = opened(folder / "pixels.onnx", folder / "bare.npz", unlabelled=True)
+    arrays["decided"] = bare.splits.fit.dataset.labels
     passes += [*boxes.engine.stats.passes, *job.engine.stats.passes]
     return arrays, [name for name, samples in passes if samples > engine.shard]
 
@@ -175,18 +186,20 @@ def others_alone(samples):
     folder = Path(samples[0]).parent
     text_lines(folder, lines=40)
     finder("joined", folder, samples=60)
+    np.savez(folder / "bare.npz", x=model_at_positions("pixels", folder, samples=60).x)
     return folder, *other_passes(folder, ENGINE)
 
 
 @pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize("count", [1, 2, 4])
-def test_lines_boxes_and_dumps_are_shared_too(others_alone, count):
+def test_lines_boxes_dumps_simulations_and_positions_without_labels_are_shared_too(others_alone, count):
     folder, alone, passes = others_alone
+    assert (alone["decided"] >= 0).any() and alone["simulated"].shape == (240, 4)
     assert (alone["aligned"] >= 0).any() and len(alone["score"]) and len(alone["V-00000.npy"]) == 240
     with threads(count) as scheduler:
         shared, by_workers = other_passes(folder, replace(ENGINE, scheduler=scheduler))
     same(shared, alone)
-    assert {"align", "match", "count", "dump"} <= set(passes)
+    assert {"align", "match", "count", "dump", "simulate", "decide"} <= set(passes)
     unshared = {"read boxes"}  # of a few samples
     assert by_workers == [name if name in unshared else f"{name}, {count} workers" for name in passes]
 
@@ -249,14 +262,14 @@ def test_commands_write_the_same_files_with_machines_of_their_own_folders(sample
     whole = dumped("whole", ENGINE)
     proof = verified(ENGINE)
     monkeypatch.setattr(sys.modules["onnxtweak.commands.verify"], "captured_shards", None)  # here, that is
-    real = dump.by_shards
+    real = dump.kept_by_shards
 
     def kills(*pass_):
         for made in real(*pass_):
             workers[0].kill()
             yield made
 
-    monkeypatch.setattr(dump, "by_shards", kills)
+    monkeypatch.setattr(dump, "kept_by_shards", kills)
     with machines(tmp_path, 2) as (scheduler, workers):
         engine = replace(ENGINE, scheduler=scheduler)
         shared = list(run("shared", engine))
