@@ -16,6 +16,7 @@ import numpy as np
 from onnxtweak.data.splits import View
 from onnxtweak.engine.kept.kept_results import KeptResults
 from onnxtweak.engine.machine.large_arrays import by_rows, require_free
+from onnxtweak.engine.machine.memory_plan import not_held
 from onnxtweak.engine.shared.logits import logits_folder
 from onnxtweak.errors import UsageError
 from onnxtweak.head import Head
@@ -31,6 +32,8 @@ from onnxtweak.types import Neurons
 # What learning from a table takes on the disk, in tables: it, fit and validation end to end, those turned to
 # their axes, and the samples of a training; and what is as large as its logits.
 ON_DISK, LOGITS_ON_DISK = 4, 12
+# What learning several labels at once takes in memory, in arrays of their logits, wherever these lie.
+_OF_MARKS = 40
 # Where there are more samples to fit to than this, `--mirror auto` does without copies of them: they would
 # hardly teach more, and double the time.
 _MOST_MIRRORED = 20_000
@@ -118,6 +121,10 @@ def learning_samples(
     Raises UsageError where mirrored copies are asked for that cannot be had.
     """
     table, judged, notes = _learning_table(job, tables, picked, decided, len(_learnt(job, settings)))
+    size = 4 * _OF_MARKS * table.labels.size * job.head.several
+    engine, what = job.engine, f"learning {job.subject.classes:,} labels of a sample"
+    beyond = not_held(what, size, engine.settings.memory, engine.reserved_bytes)
+    notes = notes if beyond is None else (*notes, beyond)
     copies = _mirrored_copies(job, neurons, settings)
     kept = kept_from_tables(job, neurons, "fit")
     learning = Learning(table, judged, copies, settings.mirror == "on", kept)

@@ -17,6 +17,7 @@ from onnxtweak.cli.main import main
 from onnxtweak.commands.dump import dump
 from onnxtweak.errors import DataError, ModelError, UsageError
 from onnxtweak.settings import DataSettings, OutputSettings, TargetSettings
+from onnxtweak.stages import gather
 from onnxtweak.theta.reference import outcome, signed_theta
 from tests.support.nets import NetBuilder
 from tests.support.plain_session import plain_session
@@ -229,11 +230,14 @@ def test_mean_average_precision_can_be_the_goal(tmp_path):
     assert found.metric.gain > 5 and {p.name for p in found.verdict.promises} >= {"metric", "bias"}
 
 
-def test_thresholds_alone_where_neurons_know_no_more(tmp_path):
+def test_thresholds_alone_where_neurons_know_no_more(tmp_path, monkeypatch):
     """Marks that follow from the scores, cut elsewhere: a threshold each is all there is to learn."""
     made = several_labels("logits", tmp_path, SAMPLES)
     marks = (_values(made) > np.array([0, -1.5, 0, 0, 1, 0])).astype(np.int8)
-    found = fit(made.model, data=(made.x, marks), taps="gemm_3", output=tmp_path / "b.onnx")
+    monkeypatch.setattr(gather, "_OF_MARKS", 10**6)
+    found = fit(made.model, data=(made.x, marks), taps="gemm_3", output=tmp_path / "b.onnx", memory="300MB")
+    (held,) = (note for note in found.notes if "learning 6 labels of a sample holds arrays of" in note)
+    assert "--memory 286 MiB will be exceeded" in held
     assert found.verdict.answer in ("bias", "fit")
     assert (found.after.per_class > found.before.per_class - 0.01).all()
     assert found.after.per_class[1] > found.before.per_class[1] + 0.1

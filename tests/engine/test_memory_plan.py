@@ -9,6 +9,7 @@ from onnxtweak.engine.machine.memory_plan import (
     TapSlice,
     cut_taps,
     model_room,
+    not_held,
     plan_batches,
     state_room,
     survivor_room,
@@ -57,6 +58,12 @@ def test_what_the_model_takes_does_not_change_the_batch():
 def test_something_is_left_where_the_model_takes_all():
     assert table_room(GIB.memory, 4096 * MiB) == 256 * MiB
     assert plan_batches(10**9, 100, None, GIB, PassContext(reserved_bytes=4096 * MiB)).rows >= 1
+
+
+def test_arrays_that_are_held_all_the_same_are_said_with_what_they_take():
+    assert not_held("learning", 768 * MiB, 1024 * MiB, 0) is None
+    said = not_held("learning", 769 * MiB, 1024 * MiB, 0)
+    assert said is not None and "about 769 MiB in memory, 1,025 MiB with all the rest" in said
 
 
 def test_too_little_memory_is_said_with_what_would_do():

@@ -170,6 +170,20 @@ def too_little(memory: int, reserved_bytes: int) -> str | None:
     )
 
 
+def not_held(what: str, size: int, memory: int, reserved_bytes: int) -> str | None:
+    """A note where `memory` does not hold arrays of so many bytes that stay in it all the same, else None.
+
+    what : makes them.
+    """
+    if size <= table_room(memory, reserved_bytes):
+        return None
+    needed = _BASE + reserved_bytes + size
+    return (
+        f"--memory {memory / 2**20:,.0f} MiB will be exceeded: {what} holds arrays of about "
+        f"{size / 2**20:,.0f} MiB in memory, {needed / 2**20:,.0f} MiB with all the rest"
+    )
+
+
 def cut_taps(
     taps: Sequence[Tap],
     bytes_each: int,
