@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+import shutil
 
 import numpy as np
 import onnx
@@ -74,11 +75,29 @@ def test_accuracy_is_of_all_positions(made):
     assert found.metrics.per_class[LACKING] == pytest.approx(right[made.labels == LACKING].mean())
 
 
-def test_the_lacking_class_is_learnt_and_the_file_shows_it(made, tmp_path):
-    new, again, back = tmp_path / "new.onnx", tmp_path / "again.onnx", tmp_path / "back.onnx"
-    tweak = tmp_path / "new.safetensors"
-    asked = {"target": LACKING, "max_class_drop": "none", "output": new, "tweak": tweak}
-    fitted = onnxtweak.fit(made.model, data=made.data, **asked, **QUICK)
+@pytest.fixture(scope="module")
+def patched(made, tmp_path_factory):
+    """What commands make of the model, each once: result, file, tweak."""
+    kept = {}
+
+    def by(command):
+        if command not in kept:
+            folder = tmp_path_factory.mktemp(command)
+            new, tweak = folder / "new.onnx", folder / "new.safetensors"
+            asked = {} if command == "augment" else {"target": LACKING}
+            if command == "fit":
+                asked |= {"max_class_drop": "none", "hidden": 0}
+            files = {"data": made.data, "output": new, "tweak": tweak}
+            found = getattr(onnxtweak, command)(made.model, **files, **asked, backend="numpy", device="cpu")
+            kept[command] = found, new, tweak
+        return kept[command]
+
+    return by
+
+
+def test_the_lacking_class_is_learnt_and_the_file_shows_it(made, patched, tmp_path):
+    again, back = tmp_path / "again.onnx", tmp_path / "back.onnx"
+    fitted, new, tweak = patched("fit")
     assert {check.name: check.passed for check in fitted.checks}["simulation"]
     assert all(check.passed for check in fitted.checks) and fitted.verdict.unit == "positions"
     wanted = made.labels == LACKING
@@ -177,12 +196,9 @@ def test_a_classifier_wants_one_label_each(tmp_path):
 
 
 @pytest.mark.parametrize("command", ["join", "retrain", "augment"])
-def test_a_method_of_the_thesis_patches_every_position(made, tmp_path, command):
-    new, back = tmp_path / "new.onnx", tmp_path / "back.onnx"
-    asked = {} if command == "augment" else {"target": LACKING}
-    found = getattr(onnxtweak, command)(
-        made.model, data=made.data, output=new, **asked, backend="numpy", device="cpu"
-    )
+def test_a_method_of_the_thesis_patches_every_position(made, patched, tmp_path, command):
+    back = tmp_path / "back.onnx"
+    found, new, _ = patched(command)
     assert {check.name for check in found.checks if check.passed} >= {"simulation", "neutral", "reload"}
     wanted = made.labels == LACKING
     was, now = (shown(path, made.x, made.class_axis) == made.labels for path in (made.model, new))
@@ -240,7 +256,7 @@ def test_methods_are_compared_there_and_one_is_written(tmp_path):
 
 
 def test_maps_are_pooled_over_all_of_a_sample_or_not_at_all(tmp_path):
-    made = model_at_positions("pixels", tmp_path, samples=80)
+    made = model_at_positions("pixels", tmp_path, samples=20)
     asked = {"data": made.data, "target": LACKING, "taps": "activations", **QUICK}
     with pytest.raises(UsageError, match="maps are read at these positions, or their means"):
         onnxtweak.fit(made.model, pool="max", **asked)
@@ -292,7 +308,7 @@ def test_listed_samples_are_listed_positions(tmp_path, alone):
 
 
 def test_the_page_draws_what_is_shown_at_pixels(tmp_path):
-    made, report = model_at_positions("pixels", tmp_path, samples=80), tmp_path / "r.html"
+    made, report = model_at_positions("pixels", tmp_path, samples=30), tmp_path / "r.html"
     found = onnxtweak.fit(
         made.model, data=made.data, target=LACKING, report=report, output=tmp_path / "n", **QUICK
     )
@@ -333,13 +349,12 @@ def test_decisions_are_kept_at_positions(tmp_path):
     assert "keep the decision on" in fitted.verdict.goal
 
 
-def test_a_slot_takes_tweaks_there(made, tmp_path):
+def test_a_slot_takes_tweaks_there(made, patched, tmp_path):
     """Filled in one call, it shows what the file with that tweak shows, maps that are resized included."""
     constant, empty, tweaks = tmp_path / "c.onnx", tmp_path / "slot.onnx", []
-    for command, method in (("fit", onnxtweak.fit), ("join", onnxtweak.join)):
+    for command in ("fit", "join"):
         tweaks.append(tmp_path / f"{command}.safetensors")
-        more = {"hidden": 0, "max_class_drop": "none"} if command == "fit" else {}
-        method(made.model, data=made.data, target=LACKING, tweak=tweaks[-1], device="cpu", **more)
+        shutil.copy(patched(command)[2], tweaks[-1])
     slot(model=str(made.model), tweaks=list(map(str, tweaks)), output=OutputSettings(str(empty)))
     loaded = plain_session(str(empty))
     assert np.array_equal(loaded.run(None, {"x": made.x})[0], run_file(made.model, made.x))
