@@ -21,7 +21,7 @@ from tests.support.weak_class import TARGET, carry_out, more_samples, weak_cnn
 
 WEAK = ["-t", str(TARGET)]
 JOBS = {
-    "fit": ["fit", *WEAK, "--hidden", "4"],
+    "fit, certified": ["fit", *WEAK, "--hidden", "4", "--certify", "0.1"],
     "fit, few neurons": ["fit", *WEAK, "--budget", "12", "--neurons", "8"],
     "fit, few neurons of the target": ["fit", *WEAK, "--synapses", "2", "--neurons", "8"],
     "fit, listed samples": ["fit", "--must", "must.npz", "--lock", "lock.npz"],
@@ -32,7 +32,6 @@ JOBS = {
     "match": ["match", "--reference", "reference.onnx"],
     "fit for a metric": ["fit", "--metric", "f1", "--hidden", "0"],
     "fit of a slice": ["fit", "--slice", "even=1", "--hidden", "0"],
-    "fit, certified": ["fit", *WEAK, "--certify", "0.1", "--hidden", "0"],
 }
 
 
