@@ -28,7 +28,9 @@ from tests.support.plain_session import plain_session
 from tests.support.several_labels import several_labels
 from tests.support.text_lines import read, text_lines
 
-HEADS = ("pixels", "tokens", "labels", "marks", "lines", "boxes")
+# A class for each token is laid out as lines and marks are, and decided as pixels are: it has its tests in
+# test_positions.
+HEADS = ("pixels", "labels", "marks", "lines", "boxes")
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,8 @@ class Made:
         return self.model.parent
 
 
-def _pixels(folder: Path, kind: str) -> Made:
-    made = model_at_positions(kind, folder, samples=20 if kind == "pixels" else 60)
+def _pixels(folder: Path) -> Made:
+    made = model_at_positions("pixels", folder, samples=20)
     np.savez(made.data, x=made.x, y=made.labels, site=np.arange(len(made.x)) % 4)
     np.savez(folder / "listed.npz", x=made.x[:1] * np.float32(1.05), y=made.labels[:1])
     np.savez(folder / "keep.npz", x=made.x[:40] * np.float32(1.1))
@@ -152,8 +154,8 @@ def runtimes_in_this_process() -> Iterator[None]:
 @pytest.fixture(scope="module", params=HEADS)
 def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Made:
     folder = tmp_path_factory.mktemp(request.param)
-    found = {"labels": _labels, "marks": _marks, "lines": _lines, "boxes": _boxes}.get(request.param)
-    return _pixels(folder, request.param) if found is None else found(folder)
+    make = {"pixels": _pixels, "labels": _labels, "marks": _marks, "lines": _lines, "boxes": _boxes}
+    return make[request.param](folder)
 
 
 @pytest.fixture(scope="module")
@@ -212,8 +214,7 @@ REFUSED = {
     ("fit mirrored", "labels"): "--mirror on does not work with several labels at once yet",
     ("fit mirrored", "marks"): "--mirror on does not work with several labels at once yet",
     **dict.fromkeys(
-        (("fit mirrored", head) for head in ("pixels", "tokens", "lines")),
-        "do not work with labels at positions",
+        (("fit mirrored", head) for head in ("pixels", "lines")), "do not work with labels at positions"
     ),
     ("match", "boxes"): "does not work with detectors yet",
     ("score", "boxes"): "scoring does not work with detectors yet",
