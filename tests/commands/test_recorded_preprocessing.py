@@ -16,7 +16,14 @@ from onnxtweak.cli.options.groups import command
 from onnxtweak.commands import apply, evaluate, fit, init, join, run, score, slot, verify
 from onnxtweak.errors import DataError
 from onnxtweak.model.edit.tweak_file import load, save
-from onnxtweak.settings import DataSettings, EngineSettings, OutputSettings, Preprocess, TargetSettings
+from onnxtweak.settings import (
+    DataSettings,
+    EngineSettings,
+    FitSettings,
+    OutputSettings,
+    Preprocess,
+    TargetSettings,
+)
 from onnxtweak.stages.preprocess_record import as_options, provenance_of, said_in
 from tests.support.brightness import OPTIONS, RIGHT, brightness_reader, own_answers, pictures, prepared
 
@@ -42,6 +49,7 @@ class Made:
             model=str(self.base),
             data=self.data(preprocess),
             engine=ENGINE,
+            settings=FitSettings(hidden=0),
             output=OutputSettings(str(self.file), str(self.tweak)),
         )
 
@@ -197,7 +205,7 @@ def test_the_same_in_python(made):
 
 def test_the_same_on_the_command_line(made, tmp_path, capsys):
     out = tmp_path / "cli.onnx"
-    asked = ["fit", str(made.base), "-d", str(made.samples), "-o", str(out)]
+    asked = ["fit", str(made.base), "-d", str(made.samples), "-o", str(out), "--hidden", "0"]
     assert main(asked) == 2
     assert "hint: give --pixel-scale 1/255" in capsys.readouterr().err
     assert main([*asked, *OPTIONS]) == 0
