@@ -215,7 +215,7 @@ def test_a_single_score_is_no_class_among_others(tmp_path):
 def test_outputs_may_have_their_labels_behind_the_positions(tmp_path):
     """A Transpose after the sigmoid; marks in either layout; and the axis is known from the output alone."""
     made, last, new = (
-        labels_at_positions("pixels", tmp_path, 60),
+        labels_at_positions("pixels", tmp_path, SAMPLES["pixels"]),
         tmp_path / "last.onnx",
         tmp_path / "new.onnx",
     )
@@ -270,7 +270,7 @@ def test_outputs_that_read_the_scores_are_named(tmp_path):
 
 @pytest.mark.parametrize("kind", ["pixels", "tokens", "frame-squeezed"])
 def test_a_slot_takes_a_bias_alone(tmp_path, kind):
-    made, saved = labels_at_positions(kind, tmp_path), tmp_path / "t.safetensors"
+    made, saved = labels_at_positions(kind, tmp_path, samples=24), tmp_path / "t.safetensors"
     onnxtweak.fit(made.model, data=made.data, target=0, tweak=saved, **QUICK)
     tweak, bias = load(saved), np.linspace(0.5, -0.5, 1 if kind in SINGLE else LABELS)
     nothing = take(tweak.neurons, np.empty(0, np.int64))
