@@ -83,11 +83,12 @@ def test_without_a_test_split_validation_is_not_fitted_to(mlp, tmp_path):
     x, y = more_samples(model, 300, seed=6)
     np.savez(tmp_path / "val.npz", x=x, y=y)
     settings = DataSettings(data=(str(data),), val=(str(tmp_path / "val.npz"),))
-    result = run(model, data, data=settings)
+    linear = FitSettings(hidden=0)
+    result = run(model, data, data=settings, settings=linear)
     assert result.measured.split == "validation"
     spoiled = y[::-1].copy()
     np.savez(tmp_path / "val.npz", x=x, y=spoiled)
-    other = run(model, data, data=settings)
+    other = run(model, data, data=settings, settings=linear)
     assert other.choice.scale == result.choice.scale and other.choice.curve == result.choice.curve
 
 
