@@ -213,8 +213,9 @@ PAGES = list(
 )
 
 
-@pytest.mark.parametrize(("compression", "version", "dictionary", "size", "statistics"), PAGES)
-def test_the_size_of_pages_is_in_their_headers(tmp_path, compression, version, dictionary, size, statistics):
+@pytest.fixture(scope="module")
+def long_table():
+    """Columns of four kinds, with more text than a page of the usual size holds."""
     rng = np.random.default_rng(0)
     columns = {
         "number": rng.standard_normal(20_000),
@@ -222,9 +223,16 @@ def test_the_size_of_pages_is_in_their_headers(tmp_path, compression, version, d
         "lists": pa.array(list(rng.integers(0, 9, (20_000, 3)))),
         "flags": rng.integers(0, 2, 20_000) > 0,
     }
+    return pa.table(columns)
+
+
+@pytest.mark.parametrize(("compression", "version", "dictionary", "size", "statistics"), PAGES)
+def test_the_size_of_pages_is_in_their_headers(
+    long_table, tmp_path, compression, version, dictionary, size, statistics
+):
     path = tmp_path / "t.parquet"
     pq.write_table(
-        pa.table(columns),
+        long_table,
         path,
         compression=compression,
         data_page_version=version,
