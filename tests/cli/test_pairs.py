@@ -38,7 +38,7 @@ MAKERS = {
     "augment": ["augment", "--hidden", "16", "--iterations", "300"],
     "linear": ["fit", "--hidden", "0"],
     "mlp": ["fit", "--hidden", "8", "-t", TARGET, "--max-overall-drop", "2"],
-    "budget": ["fit", "--budget", "60", "--margin", "0", "--max-class-drop", "none"],
+    "budget": ["fit", "--budget", "30", "--margin", "0", "--max-class-drop", "none"],
     "bias": ["fit", "-t", TARGET, "--budget", "1", "--max-overall-drop", "20"],
     "pooled": ["join", "-t", TARGET, "--pool", "mean", "--max-overall-drop", "5"],
     "nothing": ["join", "-t", TARGET, "--scale", "0"],
