@@ -173,6 +173,9 @@ def test_texts_without_an_alphabet_and_scores_without_a_softmax(made, tmp_path):
     assert (seen.class_axis, seen.classes) == (2, CLASSES)
     assert any("axis 2 counts the classes is a guess" in note for note in seen.notes)
     proto.graph.output[0].type.tensor_type.shape.dim[2].dim_param = "classes"
+    reshaped = onnx.helper.make_node("Reshape", [softmax.input[0], "sizes"], softmax.output)
+    proto.graph.node[-1].CopyFrom(reshaped)  # behind which the layer that makes the scores is not seen
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(np.array([0, 0, -1]), "sizes"))
     onnx.save(proto, tmp_path / "raw.onnx")
     with pytest.raises(UsageError, match="shows no class at each position") as caught:
         onnxtweak.evaluate(tmp_path / "raw.onnx", **asked)
