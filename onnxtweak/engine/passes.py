@@ -219,8 +219,8 @@ def plan_of(
         samples=folding.samples or samples,
     )
     each = (values + subject.classes) * subject.positions
-    if subject.sizes:  # of which some positions are kept: what the model holds meanwhile is more than that
-        each += subject.maps
+    # Of positions some are kept: what the model holds meanwhile is more, and a patch may hold as much again.
+    each += 2 * subject.maps if subject.sizes else 0
     return plan_batches(each, subject.largest, subject.batch, engine.settings, context)
 
 

@@ -80,7 +80,7 @@ def test_of_large_pictures_one_at_a_time_is_looked_at(pictures):
 
 def test_a_pass_counts_what_the_model_holds_of_a_picture(pictures):
     large = replace(pictures.subject, sizes=(512, 512), shape=(21,), maps=23_000_000, largest=5_600_000)
-    engine = replace(pictures.engine, settings=EngineSettings(memory=10**9))
+    engine = replace(pictures.engine, settings=EngineSettings(memory=2 * 10**9))
     assert plan_of(large, engine, 0, 500, "cpu").batch == 1
     assert plan_of(replace(large, maps=1), engine, 0, 500, "cpu").batch == 4
 
