@@ -30,7 +30,7 @@ from onnxtweak.settings import (
 from onnxtweak.stages import score
 from onnxtweak.stages.lists import make_right
 from tests.support.rounded import rounded
-from tests.support.weak_class import TARGET, carry_out, more_samples, weak_cnn
+from tests.support.weak_class import TARGET, carry_out, more_samples
 
 SCREENED = FitSettings(neurons=6, hidden=0, folds=3)
 # The command, its settings, and the kinds of files that it saves.
@@ -86,8 +86,8 @@ JOBS = {
 }
 
 
-# Saves of each kind after which a run ends: the first, then one in so many.
-_EACH, _FEW = 1, 8
+# Saves of each kind after which a run ends: each of the first, then one in so many.
+_EACH, _FEW = 2, 8
 
 
 # What sets biases and operating points: what it found is kept as well.
@@ -98,12 +98,6 @@ BIASES = (
     (by_head, "choose_rising"),
     (by_head, "best_bias"),
 )
-
-
-@pytest.fixture(scope="module")
-def cnn(tmp_path_factory):
-    """With samples for several shards."""
-    return weak_cnn(tmp_path_factory.mktemp("cnn"), n=300)
 
 
 class Killed(BaseException):
@@ -154,11 +148,11 @@ def test_killed_after_whatever_was_saved(job, cnn, tmp_path, saved, monkeypatch)
         samples, output = DataSettings((str(data),)), OutputSettings(str(written))
         return command(model=str(model), data=samples, engine=engine, output=output, **changes)
 
-    engine = EngineSettings(backend="numpy", threads=1, shard=75)
+    engine = EngineSettings(backend="numpy", threads=1, shard=150)
     run(tmp_path / "whole.onnx", engine)
     assert not saved
     engine = EngineSettings(
-        backend="numpy", threads=1, shard=75, work_dir=str(tmp_path / "work"), resume=True
+        backend="numpy", threads=1, shard=150, work_dir=str(tmp_path / "work"), resume=True
     )
     for _ in range(60):
         try:
