@@ -265,7 +265,7 @@ def test_with_workers(root, tmp_path, name):
     pytest.importorskip("distributed")
     data = f"{root}/models/digits.npz#fit"
     asked = ["score", f"{root}/models/digits_resnet20.onnx", "-d", data, "-t", "3", "-o", "s.npz", "-q"]
-    process = started(root, tmp_path, [*asked, "--workers", "1", "--threads", "1"])
+    process = started(root, tmp_path, [*asked, "--workers", "1", "--threads", "1", "--backend", "numpy"])
     while not workers_of(process.pid):
         assert process.poll() is None, "it ended without a worker"
         time.sleep(0.02)
