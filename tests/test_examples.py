@@ -20,7 +20,7 @@ EXAMPLES = sorted(path.parent for path in (ROOT / "examples").glob("*/run.sh"))
 def words(said: str) -> list[str]:
     """What was printed, without figures, line breaks, and lines about time and machine."""
     steady = re.sub(r"^(time|machine)\b.*\n(?: +.*\n)*", "", said, flags=re.MULTILINE)
-    return re.sub(r"[-+]?[0-9][0-9a-f.,e+-]*…?", "#", steady).split()
+    return re.sub(r"[0-9a-f]{12}…|[-+]?[0-9][0-9a-f.,e+-]*", "#", steady).split()
 
 
 @pytest.mark.skipif(shutil.which("sh") is None, reason="the examples are shell scripts")

@@ -59,9 +59,9 @@ def test_the_target_does_better_and_validation_keeps_its_overall_accuracy(mlp, t
 def test_a_model_is_opened_once_however_often_it_is_looked_at(mlp, tmp_path, monkeypatch):
     opened, real = Counter(), session.open_session
 
-    def counted(model, folder, settings, where):
+    def counted(model, folder, settings, where, **how):
         opened[model, where] += 1
-        return real(model, folder, settings, where)
+        return real(model, folder, settings, where, **how)
 
     monkeypatch.setattr(session, "open_session", counted)
     run(*mlp, tmp_path / "out.onnx")

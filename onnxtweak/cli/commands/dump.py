@@ -39,8 +39,8 @@ from onnxtweak.quantities import number_of
 def dump(console: Console, form: str, **asked: Any) -> None:
     """Write tables of hidden values and logits to disk.
 
-    The shards are memory-mappable .npy files with a manifest beside them. What --work-dir keeps takes as much
-    disk again.
+    The shards are memory-mappable .npy files with a manifest beside them. What a work directory keeps of
+    them takes as much disk again.
     """
     from onnxtweak import commands
     from onnxtweak.report.text import summary
