@@ -12,6 +12,7 @@ import onnx
 
 from onnxtweak._version import __version__
 from onnxtweak.engine.answer.shown import ShownClasses
+from onnxtweak.engine.machine.malloc_trim import malloc_trim
 from onnxtweak.engine.session import open_session, session_of
 from onnxtweak.engine.subject import Subject, filled
 from onnxtweak.errors import DataError, VerificationError
@@ -266,7 +267,10 @@ def check_reload(
     """
     if hashlib.sha256(path.read_bytes()).hexdigest() != tweaked.model.sha256:
         return Check("reload", False, "the file on disk differs from the one that was checked")
-    sizes = (tweaked.batch,) if tweaked.batch else (1, MANY if MANY * base.maps <= _MOST_VALUES else 2)
+    large = MANY * base.maps > _MOST_VALUES
+    sizes = (tweaked.batch,) if tweaked.batch else (1, 2 if large else MANY)
+    if large:
+        malloc_trim()  # what passes freed piece by piece is of no use to tensors of large pictures
     feeds = {name: filled(rows[: sizes[-1]], sizes[-1]) for name, rows in feeds.items()}
     detail = f"loads from disk and runs with batch {' and '.join(map(str, sizes))}"
     written = replace(tweaked, model=replace(tweaked.model, path=path))

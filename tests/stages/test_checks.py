@@ -38,7 +38,8 @@ def reloaded(job):
 
 @pytest.mark.parametrize(("values", "together"), [(1 << 25, 3), (0, 2)])
 def test_a_file_has_to_take_several_of_the_smallest_samples_at_once(pictures, monkeypatch, values, together):
-    fed, run = [], Session.run
+    fed, run, freed = [], Session.run, []
+    monkeypatch.setattr(checks, "malloc_trim", lambda: freed.append(len(fed)))
 
     def watched(session, feeds, names=None):
         fed.extend(x.shape for x in feeds.values())
@@ -50,6 +51,7 @@ def test_a_file_has_to_take_several_of_the_smallest_samples_at_once(pictures, mo
     assert check.passed and check.detail.endswith(f"runs with batch 1 and {together}")
     sizes = [shapes[0] for shapes in pictures.splits.fit.dataset.by_part.shapes]
     assert {shape[0] for shape in fed} == {1, together}
+    assert freed == ([] if values else [0])  # where samples are large: memory, before they are run
     assert {shape[1:] for shape in fed} == {min(sizes, key=np.prod)}
 
 
