@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from onnx import ModelProto
 
+from onnxtweak.engine.machine.malloc_trim import malloc_trim
 from onnxtweak.engine.session import Session, open_session
 from onnxtweak.engine.subject import Subject
 from onnxtweak.errors import DataError
@@ -37,6 +38,7 @@ def paired_latency(base: Subject, tweaked: Subject, feeds: Mapping[str, np.ndarr
 
     feeds : at least one sample by input name. Raises ModelError when a model does not load.
     """
+    malloc_trim()  # two sessions with stores of their own take the most memory where samples are large
     size = base.batch or 1
     samples = {name: rows[:size] for name, rows in feeds.items()}
     try:
