@@ -402,7 +402,11 @@ IGNORED = {
         "pixels": "shows scores of several classes",
         "tokens": "shows scores of several classes",
     },
-    "--blank=1": {"boxes": "it does not read text"},
+    "--blank=1": {
+        "boxes": "it does not read text",
+        "pixels": "no sample has a text as its label",
+        "tokens": "no sample has a text as its label",
+    },
     "--worst=99": dict.fromkeys(HEADS, "cannot pick the worst 99 of"),
 }
 
