@@ -7,6 +7,7 @@ import inspect as python
 import subprocess
 import sys
 from dataclasses import MISSING, fields
+from importlib import import_module
 from types import NoneType
 from typing import get_args, get_type_hints
 
@@ -125,7 +126,7 @@ def test_options_are_what_the_settings_say(name):
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_is_a_command_everywhere(name):
     assert name in program.commands and name in onnxtweak.__all__ and name in commands.__all__
-    module = sys.modules[f"onnxtweak.commands.{name}"]
+    module = import_module(f"onnxtweak.commands.{name}")
     taken = get_type_hints(getattr(module, name))
     assert {keyword: taken[keyword] for keyword in METHODS[name].settings} == dict(METHODS[name].settings)
     assert ("targets" in taken) == METHODS[name].targeted

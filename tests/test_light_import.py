@@ -40,3 +40,14 @@ def test_help_loads_nothing_heavy(root):
     assert [arguments for arguments, *_ in told] == asked and len(asked) > 20
     heavy = [one for one in told if one[1] or not set(one[2]) <= LIGHT or one[3] > MOST_MODULES]
     assert not heavy
+
+
+def test_a_command_loads_its_own_job_and_no_other():
+    """In tests everything is loaded at once: that a function is found by its name is seen here alone."""
+    code = (
+        "import sys, onnxtweak.commands.run; from onnxtweak import commands;"
+        "print(*(callable(getattr(commands, name)) for name in ('run', 'inspect')),"
+        " *(f'onnxtweak.commands.{name}' in sys.modules for name in ('inspect', 'doctor')))"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == ["True", "True", "True", "False"]

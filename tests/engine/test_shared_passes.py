@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -169,7 +169,7 @@ def other_passes(folder, engine):
     )
     arrays |= {file.name: np.load(file) for file in tables.files[1:]}
     neurons, patch = take(all_neurons(job.taps), np.array([1, 3])), Linear(np.ones((2, 4)), np.arange(4.0))
-    work = partial(sys.modules["onnxtweak.commands.verify"]._patched_shards, neurons=neurons, patch=patch)
+    work = partial(import_module("onnxtweak.commands.verify")._patched_shards, neurons=neurons, patch=patch)
     simulated = by_shards(work, job.subject, job.splits.fit, job.engine, "simulate")
     arrays["simulated"] = np.concatenate([part.copy() for part in simulated])
     with pytest.MonkeyPatch.context() as few:
@@ -261,7 +261,7 @@ def test_commands_write_the_same_files_with_machines_of_their_own_folders(sample
 
     whole = dumped("whole", ENGINE)
     proof = verified(ENGINE)
-    monkeypatch.setattr(sys.modules["onnxtweak.commands.verify"], "captured_shards", None)  # here, that is
+    monkeypatch.setattr(import_module("onnxtweak.commands.verify"), "captured_shards", None)  # here, that is
     real = dump.kept_by_shards
 
     def kills(*pass_):
