@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from onnxtweak.data.splits import View
+from onnxtweak.engine.machine.gpu import gpu_count
 from onnxtweak.engine.machine.malloc_trim import malloc_trim
-from onnxtweak.engine.machine.memory_plan import BatchPlan, PassContext, plan_batches
+from onnxtweak.engine.machine.memory_plan import BatchPlan, PassContext, memory_limits_batch, plan_batches
 from onnxtweak.engine.machine.prefetch import prefetch
 from onnxtweak.engine.position_batches import position_batches
 from onnxtweak.engine.session import Session, session_of
@@ -46,8 +47,9 @@ class Engine:
     """What every pass needs besides its subject.
 
     reserved_bytes : memory for the model and samples. crew : workers that passes may be shared among.
-    prepared : digest of what else a pass depends on: how samples are prepared, the device, this version, and
-    the batch size that was asked for, as another may be computed in another order, with other last digits.
+    prepared : what else a pass depends on: how samples are prepared, the device, this version, and the batch
+    size that was asked for, as another may be computed in another order, with other last digits (a digest);
+    and what `known_by_memory` adds.
     """
 
     settings: EngineSettings
@@ -200,6 +202,20 @@ def _capture_positions(
             Z = Z.astype(kind, copy=False)
             yield Captured(Z, values, labels, part.rows)
             engine.progress.advance(part.samples)
+
+
+def known_by_memory(engine: Engine, subject: Subject, taps: Sequence[Tap] = ()) -> Engine:
+    """The engine, whose `prepared` has `--memory` too where that limits the batches of passes over taps.
+
+    So nothing that was kept is gone on with in batches of another size. Memory that limits none is not known.
+    """
+    settings = engine.settings
+    # Whatever else is read of a sample, such as the last layer's inputs, is among all its hidden values.
+    most = (sum(tap.neurons for tap in taps) + subject.classes) * subject.positions + 2 * subject.maps
+    may_be_gpu = settings.device != "cpu" and gpu_count() > 0
+    if not memory_limits_batch(most, subject.largest, subject.batch, settings, may_be_gpu):
+        return engine
+    return replace(engine, prepared=f"{engine.prepared}, memory {settings.memory}")
 
 
 def plan_of(

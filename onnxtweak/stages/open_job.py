@@ -22,7 +22,7 @@ from onnxtweak.engine.answer.answered import answered
 from onnxtweak.engine.backends import open_backend
 from onnxtweak.engine.machine.memory_plan import model_room, too_little
 from onnxtweak.engine.opened import Opened, open_model, starting
-from onnxtweak.engine.passes import Engine, RunStats
+from onnxtweak.engine.passes import Engine, RunStats, known_by_memory
 from onnxtweak.engine.scoring.scoring import shard_for
 from onnxtweak.engine.session import runtime_version
 from onnxtweak.engine.subject import Subject, few_samples, hidden, measured, watchable
@@ -231,7 +231,8 @@ def _job(
     how = asdict(origin.data.preprocess), dict(opened.constants)
     prepared_as = cache_key({"onnxtweak": __version__, "fed": how, "on": [settings.device, settings.batch]})
     backend, crew = open_backend(settings), Crew(settings)
-    engine = Engine(settings, backend, progress, RunStats(), reserved, crew, prepared_as)
+    opened_engine = Engine(settings, backend, progress, RunStats(), reserved, crew, prepared_as)
+    engine = known_by_memory(opened_engine, subject)
     splits = positions_of_each(splits, subject, engine, origin.data.seed, whole=origin.whole)
     splits = rows_without_labels(splits, subject, engine, origin.data.seed, whole=origin.whole)
     if subject.detector is not None:
@@ -254,6 +255,7 @@ def _job(
     short = filter(None, [too_little(settings.memory, reserved)])
     splits = replace(splits, notes=(*splits.notes, *short))
     names = class_names(splits.classes, subject.classes)
+    engine = known_by_memory(opened_engine, subject, watched.taps)
     return Job(opened, subject, splits, watched.taps, names, engine, origin, begin)
 
 

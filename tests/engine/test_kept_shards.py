@@ -117,3 +117,21 @@ def test_neurons_are_told_apart_by_tap_number_and_order(tmp_path):
     others = [neurons, take(neurons, np.array([0, 1])), take(neurons, np.array([1, 0]))]
     others.append(take(neurons, np.array([0, len(neurons) - 1])))
     assert len({digest_of_neurons(each) for each in others}) == 4
+
+
+def test_batches_that_memory_makes_smaller_are_not_gone_on_with_in_others(tmp_path):
+    """Batches of another size may be computed in another order, with other last digits."""
+    samples, plain = weak_cnn(tmp_path, n=100), replace(ENGINE, batch=None)
+    known = {
+        memory: opened(*samples, replace(plain, memory=memory)) for memory in (2**17, 2**18, 2**28, 2**32)
+    }
+    keys = [job.cache_key() for job in known.values()]
+    assert len(set(keys)) == 3 and keys[2] == keys[3], "memory that limits no batch is no part of a key"
+    asked = [opened(*samples, replace(ENGINE, memory=memory)).cache_key() for memory in known]
+    assert len(set(asked)) == 1, "nor where a batch is asked for"
+    work = tmp_path / "work"
+    few, more = (replace(plain, memory=memory, work_dir=str(work), resume=True) for memory in (2**17, 2**18))
+    found(opened(*samples, few))
+    job = opened(*samples, more)
+    logits_pass(job.subject, job.splits.fit, job.engine, "base")
+    assert job.engine.stats.passes == [("base", 100)]

@@ -133,6 +133,23 @@ def plan_batches(
     return BatchPlan(batch, max(1, rows // batch) * batch, batch_axis is not None)
 
 
+def memory_limits_batch(
+    values_per_sample: int,
+    largest: int,
+    batch_axis: int | None,
+    settings: EngineSettings,
+    model_on_gpu: bool = False,
+) -> bool:
+    """Whether `memory` makes the batch smaller of some pass that takes up to so many values out of the model.
+
+    The others as of `plan_batches`; model_on_gpu : whether the model may run there.
+    """
+    if batch_axis or settings.batch:
+        return False
+    wanted = _LARGEST_BATCH if model_on_gpu else _cached_batch(largest)
+    return int(settings.memory * _FOLD_SHARE) // max(4 * values_per_sample, 1) < wanted
+
+
 def _cached_batch(largest: int) -> int:
     """The batch size at which the largest hidden tensor stays in the cache."""
     return min(max(_SMALLEST_BATCH, _BATCH_BYTES // (4 * largest)), _LARGEST_BATCH)
