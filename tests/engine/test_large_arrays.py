@@ -32,6 +32,7 @@ from onnxtweak.errors import OutputError
 from onnxtweak.goal import ResolvedGoal
 from onnxtweak.method import augment
 from onnxtweak.method.augment import train
+from onnxtweak.method.compare.repair import repair
 from onnxtweak.method.fit.fit import settle, try_all
 from onnxtweak.method.fit.learning import Learning
 from onnxtweak.method.solvers.design import design
@@ -155,6 +156,27 @@ def test_logits_are_not_held(tmp_path, monkeypatch):
     assert notes == whole[0]
     for one, other in zip(arrays, whole[1], strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_shortlists_of_logits_are_not_held(tmp_path, monkeypatch):
+    """What REPAIR makes of each sample is as large as the logits of some dozen classes."""
+    monkeypatch.setattr(large_arrays, "LIGHT", 2**12)
+    rng = np.random.default_rng(0)
+    plain = rng.normal(0, 2, (2000, 30)).astype(np.float32)
+    labels = (plain + rng.gumbel(size=plain.shape)).argmax(axis=1)
+    stored = new_array(plain.shape, np.float32, tmp_path)
+    stored[:] = plain
+    tables = [Table(np.empty((2000, 0), np.float32), Z, labels) for Z in (plain, stored)]
+    whole = repair(tables[0], tables[0], 1.0, ridges=[0.1, 0.01])
+    tracemalloc.start()
+    try:
+        found = repair(tables[1], tables[1], 1.0, ridges=[0.1, 0.01])
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 * plain.nbytes, "held, they make it seventeen times"
+    np.testing.assert_array_equal(found.offset, whole.offset)
+    np.testing.assert_array_equal(found.theta, whole.theta)
 
 
 def _learning(table, folds):

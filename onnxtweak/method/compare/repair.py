@@ -7,13 +7,12 @@ the ratio of frequencies. The similarity of classes, which the authors take from
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from onnxtweak.engine.machine.large_arrays import by_rows, light_blocks
-from onnxtweak.engine.shared.shards import joined
+from onnxtweak.engine.machine.large_arrays import beside, by_rows, let_go, light_blocks, light_parts
 from onnxtweak.method.softmax import log_losses
 from onnxtweak.method.solvers.lbfgs import lbfgs
 from onnxtweak.method.table import Table
@@ -49,14 +48,16 @@ class Reranking:
     def applied(self, Z: np.ndarray, T: np.ndarray) -> np.ndarray:
         """Logits (N, C) for Z (N, C), of its dtype. A class that is not on the shortlist stays behind those
         that are, by as much as it is behind the last of them in Z."""
-        scores = _bounded(Z / self.temperature)
-        listed, features = competition(scores, self.log_frequency, self.shortlist)
-        ranked = np.take_along_axis(scores, listed, axis=1)
-        reranked = ranked + self.offset[listed] + features @ self.theta
-        behind = scores - ranked[:, -1:]
-        found = reranked.min(axis=1, keepdims=True) + behind
-        np.put_along_axis(found, listed, reranked, axis=1)
-        return (found * self.temperature).astype(Z.dtype)
+        found = np.empty_like(Z)
+        for part in light_parts(Z):
+            scores = _bounded(Z[part] / self.temperature)
+            listed, features = competition(scores, self.log_frequency, self.shortlist)
+            ranked = np.take_along_axis(scores, listed, axis=1)
+            reranked = ranked + self.offset[listed] + features @ self.theta
+            moved = reranked.min(axis=1, keepdims=True) + (scores - ranked[:, -1:])
+            np.put_along_axis(moved, listed, reranked, axis=1)
+            found[part] = moved * self.temperature
+        return found
 
 
 def _bounded(Z: np.ndarray) -> np.ndarray:
@@ -92,10 +93,10 @@ def repair(
     """
     classes = fit.Z.shape[1]
     frequency = np.log1p(np.bincount(fit.labels, minlength=classes))
-    cool = fit.cooled(temperature)
+    shortlists = _Shortlists.of(fit.cooled(temperature), frequency, shortlist)
     tried = []
     for ridge in ridges:
-        problem = _Shortlists.of(cool, frequency, shortlist, ridge)
+        problem = replace(shortlists, ridge=ridge)
         end = lbfgs(problem, np.zeros(classes + _FEATURES), _TOLERANCE, _ITERATIONS)
         _, p = problem.value(end.scores, end.U)
         offset = shrunk(end.U[:classes], problem.standard_errors(p))
@@ -123,8 +124,8 @@ def shrunk(offset: np.ndarray, error: np.ndarray) -> np.ndarray:
 class _Shortlists:
     """The conditional log-likelihood of labels, given that they are on the shortlist, as `lbfgs` asks for it.
 
-    U (C + 3,) : offsets and theta. listed (n, k) int64, own (n, k) : classes, and 1 at the label's; base
-    (n, k), features (n, k, 3) : of them.
+    U (C + 3,) : offsets and theta. listed (n, k) int64, own (n, k) bool : classes, and which is the label's;
+    base (n, k), features (n, k, 3) : of them. All lie where the logits do: they can be larger.
     """
 
     listed: np.ndarray
@@ -132,42 +133,58 @@ class _Shortlists:
     base: np.ndarray
     features: np.ndarray
     classes: int
-    ridge: float
+    ridge: float = 0.0
 
     @classmethod
-    def of(cls, table: Table, frequency: np.ndarray, shortlist: int, ridge: float) -> _Shortlists:
-        parts = []
+    def of(cls, table: Table, frequency: np.ndarray, shortlist: int) -> _Shortlists:
+        samples, classes = table.Z.shape
+        k = min(shortlist, classes)
+        kinds = (np.int64, (k,)), (bool, (k,)), (np.float64, (k,)), (np.float64, (k, _FEATURES))
+        arrays = [beside(table.Z, (samples, *shape), kind) for kind, shape in kinds]
+        end = 0
         for part, block in light_blocks(table.Z):
             Z = _bounded(block.astype(np.float64))
             listed, features = competition(Z, frequency, shortlist)
             own = listed == table.labels[part, None]
-            on = own.any(axis=1)
-            base = np.take_along_axis(Z, listed, axis=1)
-            parts.append((listed[on], own[on].astype(float), base[on], features[on]))
-        listed, own, base, features = joined(parts)
-        return cls(listed, own, base, features, table.Z.shape[1], ridge)
+            on, begin = own.any(axis=1), end
+            end += int(on.sum())
+            for array, made in zip(
+                arrays, (listed, own, np.take_along_axis(Z, listed, axis=1), features), strict=True
+            ):
+                array[begin:end] = made[on]
+                let_go(array[begin:end])
+        listed, own, base, features = (array[:end] for array in arrays)
+        return cls(listed, own, base, features, classes)
 
     def scores(self, U: np.ndarray) -> np.ndarray:
-        return U[: self.classes][self.listed] + self.features @ U[self.classes :]
+        def of_rows(listed: np.ndarray, features: np.ndarray) -> np.ndarray:
+            found: np.ndarray = U[: self.classes][listed] + features @ U[self.classes :]
+            return found
+
+        return by_rows(of_rows, self.listed, self.features)
 
     def value(self, scores: np.ndarray, U: np.ndarray) -> tuple[float, np.ndarray]:
-        logits = self.base + scores
-        logits -= logits.max(axis=1, keepdims=True)
-        p = np.exp(logits)
-        total = p.sum(axis=1, keepdims=True)
-        each = np.log(total[:, 0]) - (self.own * logits).sum(axis=1)
-        return float(each.sum()) / self._samples + self.ridge / 2 * float(U @ U), p / total
+        p, each = beside(self.base, self.base.shape, np.float64), np.empty(len(self.base))
+        for part in light_parts(self.base):
+            logits = self.base[part] + scores[part]
+            logits -= logits.max(axis=1, keepdims=True)
+            odds = np.exp(logits)
+            total = odds.sum(axis=1, keepdims=True)
+            each[part] = np.log(total[:, 0]) - (self.own[part] * logits).sum(axis=1)
+            np.divide(odds, total, out=p[part])
+            for array in (self.base, self.own, scores, p):
+                let_go(array[part])
+        return float(each.sum()) / self._samples + self.ridge / 2 * float(U @ U), p
 
     def gradient(self, p: np.ndarray, U: np.ndarray) -> np.ndarray:
-        return self._summed(p - self.own, self.features) + self.ridge * U
+        return self._means(lambda p, own: p - own, p) + self.ridge * U
 
     def curvature(self, p: np.ndarray) -> np.ndarray:
-        diagonal = self._summed(p * (1 - p), self.features**2)
-        return np.maximum(diagonal, 1e-6) + self.ridge
+        return np.maximum(self._means(_variance, p, power=2), 1e-6) + self.ridge
 
     def standard_errors(self, p: np.ndarray) -> np.ndarray:
         """Of the offsets (C,), by the diagonal of the Hessian; inf for classes that are never listed."""
-        information = self._summed(p * (1 - p), self.features)[: self.classes] * self._samples
+        information = self._means(_variance, p)[: self.classes] * self._samples
         with np.errstate(divide="ignore"):
             return 1 / np.sqrt(information)
 
@@ -175,7 +192,23 @@ class _Shortlists:
     def _samples(self) -> int:
         return max(len(self.listed), 1)
 
-    def _summed(self, each: np.ndarray, features: np.ndarray) -> np.ndarray:
-        """(C + 3,) : `each` (n, k) per class, and times the features; means over the samples."""
-        offsets = np.bincount(self.listed.ravel(), each.ravel(), self.classes)
-        return np.append(offsets, np.einsum("nk,nkf->f", each, features)) / self._samples
+    def _means(self, of: Callable[..., np.ndarray], p: np.ndarray, power: int = 1) -> np.ndarray:
+        """(C + 3,) : what is made `of` p and own (n, k), for each class, and times the features to a power.
+
+        Means over the samples. Numbers are added one after the other, wherever they lie.
+        """
+        offsets: np.ndarray = np.zeros(self.classes)
+        theta: np.ndarray = np.zeros(_FEATURES)
+        every = np.arange(self.classes)
+        for part in light_parts(self.features):
+            each, features = of(p[part], self.own[part]).ravel(), self.features[part].reshape(-1, _FEATURES)
+            listed = np.append(every, self.listed[part].ravel())
+            offsets = np.bincount(listed, np.append(offsets, each), self.classes)
+            theta = np.einsum("n,nf->f", np.append(1.0, each), np.vstack([theta, features**power]))
+            for array in (p, self.own, self.features, self.listed):
+                let_go(array[part])
+        return np.append(offsets, theta) / self._samples
+
+
+def _variance(p: np.ndarray, own: np.ndarray) -> np.ndarray:
+    return p * (1 - p)
