@@ -6,8 +6,7 @@ chance       whether a model guesses
 metrics      accuracies, E, McNemar's test
 patch_sum    two patches as one
 softmax      softmax, log-sum-exp, log-loss
-cross_entropy  the loss that gradient descent goes down, of one class or of every label
-minibatches  the samples of each step of gradient descent
+descent      gradient descent by minibatches
 temperature  the base's logits, calibrated
 selection    which neurons, in which order
 solvers      the weights that fit best

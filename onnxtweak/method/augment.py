@@ -7,7 +7,6 @@ NumPy or CuPy; random numbers always come from NumPy, so that both see the same 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,8 +19,9 @@ from onnxtweak.engine.machine.single_thread import single_thread
 from onnxtweak.engine.workers.learning_device import on_host
 from onnxtweak.goal import ResolvedGoal
 from onnxtweak.head import ONE_LABEL, Head, classes_there
-from onnxtweak.method.cross_entropy import ONE_OF_MANY, OneOfMany, loss_of
-from onnxtweak.method.minibatches import made_of_rows, minibatches
+from onnxtweak.method.descent.cross_entropy import OneOfMany, loss_of
+from onnxtweak.method.descent.minibatches import made_of_rows, minibatches
+from onnxtweak.method.descent.steps import Adam, first_weights, forward, gradients
 from onnxtweak.method.softmax import sigmoid
 from onnxtweak.method.solvers.standard import mean_and_scale, standardised
 from onnxtweak.method.table import Table
@@ -31,8 +31,6 @@ from onnxtweak.patch import Mlp
 from onnxtweak.settings import AugmentSettings
 from onnxtweak.types import Progress, silent
 
-# Adam's usual constants.
-_FIRST, _SECOND, _TINY = 0.9, 0.999, 1e-8
 # A neuron that is near 0 on nearly all fit samples deviates little there. Scaled to unit deviation it would
 # be in the thousands where it is active: no deviation counts as smaller than this share of the median one.
 _LEAST_DEVIATION = 0.1
@@ -88,6 +86,24 @@ def train(
     get no weight, and samples count as much as the tables say. Of several labels at once, what is learnt is
     `Table.truth`. xp : NumPy or CuPy, where the arithmetic is done.
     """
+    return train_together(fit, validation, [settings], head=head, seed=seed, xp=xp, progress=progress)[0]
+
+
+def train_together(
+    fit: Table,
+    validation: Table,
+    each: Sequence[AugmentSettings],
+    *,
+    head: Head = ONE_LABEL,
+    seed: int = 0,
+    xp: ModuleType = np,
+    progress: Progress = silent,
+) -> list[Trained]:
+    """`train` under settings that differ in their weight decay alone: each MLP is what it would be by itself.
+
+    All see the same minibatches. Of small products, a step of all takes little longer than one's.
+    """
+    settings, decays = each[0], [own.decay for own in each]
     present, entropy = classes_there(fit.labels), loss_of(head)
     mean, inverse = mean_and_inverse(fit.T)
     rng = np.random.default_rng(seed)
@@ -96,32 +112,53 @@ def train(
     truth = xp.asarray(entropy.truth(_learnt(fit, head), present))
     weight = _counts(xp, fit)
     judge = _Judge(xp, head, validation, mean, inverse, present)
-    adam = Adam(
-        xp, first_weights(rng, len(mean), settings.hidden, len(present)), settings.rate, settings.decay
-    )
-    parameters = adam.parameters
+    start = first_weights(rng, len(mean), settings.hidden, len(present))
+    adam = Adam(xp, start, settings.rate, decays if len(decays) > 1 else decays[0])
     batch = min(settings.batch, len(T))
     every = max(10, min(200, len(T) // (2 * batch)))
-    checkpoints = [judge.check(0, parameters)]
-    best, best_parameters = checkpoints[0], [p.copy() for p in parameters]
+    check = judge.check(0, adam.each[0])
+    courses = [_Course([check], check, [p.copy() for p in parameters]) for parameters in adam.each]
+    going = list(range(len(courses)))
     progress.start("train", settings.iterations, "iterations")
     batches = minibatches(xp, (T, Z), rng, batch, settings.iterations)
     with single_thread():  # the products of a minibatch are small
         for iteration, (rows, inputs, offsets) in enumerate(batches, start=1):
             counts = None if weight is None else weight[rows]
-            adam.step(gradients(xp, parameters, inputs, offsets, truth[rows], entropy, counts))
+            adam.step(gradients(xp, adam.parameters, inputs, offsets, truth[rows], entropy, counts))
             if iteration % every and iteration != settings.iterations:
                 continue
-            checkpoints.append(judge.check(iteration, parameters))
-            progress.advance(iteration - checkpoints[-2].iteration)
-            if checkpoints[-1].loss < best.loss:
-                best, best_parameters = checkpoints[-1], [p.copy() for p in parameters]
-            if len(checkpoints) - 1 - checkpoints.index(best) >= settings.patience:
+            progress.advance(iteration - courses[going[0]].checkpoints[-1].iteration)
+            for number, parameters in zip(going, adam.each, strict=True):
+                courses[number].note(judge.check(iteration, parameters), parameters)
+            left = [place for place, n in enumerate(going) if courses[n].since < settings.patience]
+            if not left:
                 break
+            if len(left) < len(going):
+                adam.go_on_with(left)
+                going = [going[place] for place in left]
     progress.finish()
-    on_cpu = [on_host(p).astype(np.float64) for p in best_parameters]
-    patch = folded(on_cpu, (mean, inverse), present, fit.Z.shape[1], entropy)
-    return Trained(patch, best, tuple(checkpoints))
+    found = []
+    for course in courses:
+        on_cpu = [on_host(p).astype(np.float64) for p in course.parameters]
+        patch = folded(on_cpu, (mean, inverse), present, fit.Z.shape[1], entropy)
+        found.append(Trained(patch, course.best, tuple(course.checkpoints)))
+    return found
+
+
+@dataclass
+class _Course:
+    """How a training has gone. parameters : of the best checkpoint. since : checks since then."""
+
+    checkpoints: list[TrainingCheck]
+    best: TrainingCheck
+    parameters: list[Any]
+    since: int = 0
+
+    def note(self, check: TrainingCheck, parameters: Sequence[Any]) -> None:
+        self.checkpoints.append(check)
+        self.since += 1
+        if check.loss < self.best.loss:
+            self.best, self.parameters, self.since = check, [p.copy() for p in parameters], 0
 
 
 def train_calibrated(
@@ -161,78 +198,6 @@ def training_library(table: Table, settings: AugmentSettings) -> ModuleType:
     (samples, neurons), classes = table.T.shape, table.Z.shape[1]
     product = min(settings.batch, samples) * settings.hidden * max(neurons, classes)
     return table.device.library(product, 3 * samples * (neurons + classes))
-
-
-def forward(xp: ModuleType, parameters: Sequence[Any], T: Any) -> Any:
-    """What the MLP adds to the logits: (N, C) for T (N, K). parameters : w1, b1, w2, b2."""
-    w1, b1, w2, b2 = parameters
-    return xp.maximum(T @ w1 + b1, 0) @ w2 + b2
-
-
-def gradients(
-    xp: ModuleType,
-    parameters: Sequence[Any],
-    T: Any,
-    Z: Any,
-    truth: Any,
-    entropy: OneOfMany = ONE_OF_MANY,
-    weight: Any = None,
-) -> list[Any]:
-    """Gradients of the mean cross-entropy of `Z + MLP(T)` in w1, b1, w2, b2.
-
-    truth : as `entropy` has it. weight (n,) : how much each sample counts; None: all alike.
-    """
-    w1, b1, w2, b2 = parameters
-    hidden = xp.maximum(T @ w1 + b1, 0)
-    error = entropy.error(xp, Z + hidden @ w2 + b2, truth)
-    error /= len(T)
-    if weight is not None:
-        error *= weight[:, None]
-    back = (error @ w2.T) * (hidden > 0)
-    return [T.T @ back, back.sum(axis=0), hidden.T @ error, error.sum(axis=0)]
-
-
-class Adam:
-    """Adam with decoupled weight decay on the matrices; updates `parameters` in place.
-
-    The parameters are views of one vector, for a GPU takes longer to start an operation than to do it.
-    """
-
-    def __init__(self, xp: ModuleType, start: Sequence[Any], rate: float, decay: float) -> None:
-        self.xp, self.rate = xp, rate
-        self.whole = xp.concatenate([xp.asarray(p).ravel() for p in start])
-        ends = np.cumsum([0, *(p.size for p in start)])
-        parts = [self.whole[a:b] for a, b in zip(ends[:-1], ends[1:], strict=True)]
-        self.parameters = [part.reshape(p.shape) for part, p in zip(parts, start, strict=True)]
-        self.mean, self.square = xp.zeros_like(self.whole), xp.zeros_like(self.whole)
-        self.shrink = 1 - rate * decay
-        self.steps = 0
-
-    def step(self, gradients: Sequence[Any]) -> None:
-        self.steps += 1
-        unbiased = math.sqrt(1 - _SECOND**self.steps) / (1 - _FIRST**self.steps)
-        g = self.xp.concatenate([gradient.ravel() for gradient in gradients])
-        self.mean *= _FIRST
-        self.mean += (1 - _FIRST) * g
-        self.square *= _SECOND
-        g *= g
-        g *= 1 - _SECOND
-        self.square += g
-        for p in self.parameters:
-            if p.ndim == 2:
-                p *= self.shrink
-        step = self.xp.sqrt(self.square)
-        step += _TINY
-        self.xp.divide(self.mean, step, out=step)
-        step *= self.rate * unbiased
-        self.whole -= step
-
-
-def first_weights(rng: np.random.Generator, inputs: int, hidden: int, classes: int) -> list[np.ndarray]:
-    """First layer drawn as in He et al., last layer zero: the MLP adds nothing yet."""
-    w1 = rng.standard_normal((inputs, hidden), np.float32) * np.float32(math.sqrt(2 / max(inputs, 1)))
-    shapes = ((hidden,), (hidden, classes), (classes,))
-    return [w1, *(np.zeros(shape, np.float32) for shape in shapes)]
 
 
 def mean_and_inverse(T: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

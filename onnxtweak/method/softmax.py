@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from onnxtweak.engine.machine.large_arrays import let_go, light_parts
+from onnxtweak.engine.machine.narrow_rows import row_max, row_sums
 
 # Numbers of a block of rows on a GPU: it is worth the start of an operation.
 _ON_GPU = 2**26
@@ -21,8 +22,8 @@ def row_blocks(Z: Any) -> Iterator[slice]:
 
 def softmax(logits: Any, xp: ModuleType = np) -> Any:
     """Probabilities (N, C) of logits (N, C), in their dtype. xp : NumPy or CuPy."""
-    p = xp.exp(logits - logits.max(axis=1, keepdims=True))
-    p /= p.sum(axis=1, keepdims=True)
+    p = xp.exp(logits - row_max(logits)[:, None])
+    p /= row_sums(p)[:, None]
     return p
 
 
@@ -34,8 +35,8 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
 
 def log_sum_exp(logits: Any, xp: ModuleType = np) -> Any:
     """log of the sum over classes of exp(logits): (N,) for logits (N, C). xp : NumPy or CuPy."""
-    top = logits.max(axis=1)
-    return top + xp.log(xp.exp(logits - top[:, None]).sum(axis=1))
+    top = row_max(logits)
+    return top + xp.log(row_sums(xp.exp(logits - top[:, None])))
 
 
 def log_losses(Z: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -46,9 +47,10 @@ def log_losses(Z: np.ndarray, labels: np.ndarray) -> np.ndarray:
     losses = np.empty(len(Z))
     for part in row_blocks(Z):
         place = labels[part]
-        shifted = Z[part].astype(np.float64) - Z[part].max(axis=1, keepdims=True)
+        shifted = Z[part].astype(np.float64)
+        shifted -= row_max(Z[part])[:, None]
         own = shifted[np.arange(len(place)), place] if labels.ndim == 1 else (place * shifted).sum(axis=1)
-        losses[part] = np.log(np.exp(shifted).sum(axis=1)) - own
+        losses[part] = np.log(row_sums(np.exp(shifted, out=shifted))) - own
         let_go(Z[part])
         let_go(place)
     return losses

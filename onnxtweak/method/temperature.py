@@ -21,6 +21,7 @@ from onnxtweak.engine.machine.large_arrays import (
     let_go,
     light_blocks,
 )
+from onnxtweak.engine.machine.narrow_rows import row_max, row_sums
 from onnxtweak.method.softmax import log_losses, row_blocks, sigmoid, softmax
 
 # 1 / tau is looked for within these factors of 1 / deviation of the logits. Logits that are right on every
@@ -40,7 +41,7 @@ def fit_temperature(Z: np.ndarray, labels: np.ndarray) -> float:
 
     The loss is convex in 1 / tau: Newton's steps, halved into the bracket where they leave it.
     """
-    logits = by_rows(lambda Z: Z - Z.max(axis=1, keepdims=True), Z)
+    logits = by_rows(lambda Z: Z - row_max(Z)[:, None], Z)
     finite = by_rows(lambda rows: np.isfinite(rows).all(axis=1), logits)
     logits, labels = chosen_rows(logits, finite), labels[finite]
     spread = _deviation(logits) if len(logits) else 0.0
@@ -56,7 +57,7 @@ def fit_temperature(Z: np.ndarray, labels: np.ndarray) -> float:
         for part in row_blocks(logits):
             each = logits[part]
             p = np.exp(each * each.dtype.type(beta))
-            total = p.sum(axis=1)
+            total = row_sums(p)
             mean[part] = np.einsum("nc,nc->n", p, each) / total
             square[part] = np.einsum("nc,nc,nc->n", p, each, each) / total
             let_go(each)
@@ -146,7 +147,7 @@ def calibrated(Z: np.ndarray, labels: np.ndarray) -> Calibration:
         temperatures.append(fit_temperature(logits, labels))
         for _, block in light_blocks(logits):
             block /= block.dtype.type(temperatures[-1])
-        odds = by_rows(lambda logits: np.exp(logits - logits.max(axis=1, keepdims=True)), logits)
+        odds = by_rows(lambda logits: np.exp(logits - row_max(logits)[:, None]), logits)
         bias = np.zeros(Z.shape[1])
         for _ in range(_BIAS_STEPS):
             factor = np.exp(bias).astype(odds.dtype)

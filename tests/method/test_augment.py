@@ -9,8 +9,10 @@ import pytest
 
 from onnxtweak.errors import ModelError
 from onnxtweak.goal import ResolvedGoal
-from onnxtweak.method.augment import forward, gradients, train
-from onnxtweak.method.cross_entropy import EACH_BY_ITSELF
+from onnxtweak.head import ONE_LABEL, SEVERAL_LABELS
+from onnxtweak.method.augment import train, train_together
+from onnxtweak.method.descent.cross_entropy import EACH_BY_ITSELF
+from onnxtweak.method.descent.steps import forward, gradients
 from onnxtweak.method.selection.active_neurons import active_neurons
 from onnxtweak.method.softmax import log_losses
 from onnxtweak.method.table import Table
@@ -36,6 +38,27 @@ def a_table(seed: int, samples: int = 400, neurons: int = 6, classes: int = 3) -
 def loss(parameters, T, Z, labels):
     logits = Z + forward(np, parameters, T)
     return float(np.mean(np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(labels)), labels]))
+
+
+@pytest.mark.parametrize("kind", ["one label", "weighted", "several labels"])
+def test_mlps_trained_together_are_what_each_is_alone(kind):
+    fit, validation, head = a_table(0), a_table(1, samples=100), ONE_LABEL
+    if kind == "weighted":
+        fit = dataclasses.replace(fit, weight=np.random.default_rng(2).uniform(0.5, 2, 400))
+    if kind == "several labels":
+        head = SEVERAL_LABELS
+        fit, validation = (
+            dataclasses.replace(table, labels=np.eye(3, dtype=np.int64)[table.labels])
+            for table in (fit, validation)
+        )
+    each = [dataclasses.replace(QUICK, decay=decay, patience=3, rate=0.02) for decay in (30.0, 1.0, 0.1)]
+    alone = [train(fit, validation, settings, head=head) for settings in each]
+    together = train_together(fit, validation, each, head=head)
+    assert len({found.checkpoints[-1].iteration for found in alone}) > 1, "they stop at different steps"
+    for one, other in zip(alone, together, strict=True):
+        assert one.checkpoints == other.checkpoints and one.best == other.best
+        for name, array in one.arrays.items():
+            assert array.tobytes() == other.arrays[name].tobytes(), name
 
 
 def test_gradients_are_the_slopes_of_the_loss():

@@ -15,6 +15,7 @@ from onnxtweak.method.fit.fit import Settling, fit_all, settle, try_all
 from onnxtweak.method.fit.learning import Learning
 from onnxtweak.method.fit.linear import TOGETHER, fit_linear, search_families, search_ridges
 from onnxtweak.method.fit.small import fit_small, pursue, shrink
+from onnxtweak.method.fit.trainings import DECAYS
 from onnxtweak.method.folds import Folds, fold_numbers, folds_for
 from onnxtweak.method.softmax import log_loss, log_losses, softmax
 from onnxtweak.method.solvers.multinomial import multinomial
@@ -504,6 +505,22 @@ def test_an_mlp_that_the_first_folds_speak_against_is_trained_no_further(monkeyp
     assert mlp.fit_mlp(path, replace(straight, held_out=flattered), decays=(0.1,)) == []
     assert len(trained) == 6 + 3
     assert len(mlp.fit_mlp(path, straight, decays=(0.1,), always=True)) == 2  # of use to a goal, perhaps
+
+
+def test_decays_that_are_tried_together_end_where_each_would(monkeypatch):
+    table = tables(400, noise=5)
+    folds = Folds.of(table.labels, 5, seed=0)
+
+    def best(small):
+        monkeypatch.setattr(trainings, "_SMALL", small)
+        found = trainings.Trainings.of(table, table.labels, folds, 8, kept=lambda _, make: make())
+        rows = folds.held_out(found.first)
+        tried = found.best(DECAYS, lambda logits: log_loss(logits, table.labels[rows]), silent)
+        return *tried, found.iterations
+
+    together, alone = best(2**30), best(0)
+    assert together[0] == alone[0] and together[1].tobytes() == alone[1].tobytes()
+    assert together[2] == alone[2]
 
 
 def test_the_mlp_of_all_samples_is_trained_as_long_as_those_that_were_judged(monkeypatch):

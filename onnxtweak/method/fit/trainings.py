@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
 from onnxtweak.engine.machine.large_arrays import copied, put_rows, sums_by_rows, taken
 from onnxtweak.engine.machine.single_thread import side_by_side
 from onnxtweak.head import ONE_LABEL, Head
-from onnxtweak.method.augment import Trained, train, training_library
+from onnxtweak.method.augment import Trained, train, train_together, training_library
 from onnxtweak.method.fit.linear import AT_ONCE
 from onnxtweak.method.folds import Arrays, Folds, Make, digest_of, one_in
 from onnxtweak.method.softmax import sigmoid, softmax
@@ -32,6 +34,8 @@ DECAYS = (10.0, 3.0, 1.0, 0.1)
 _ASKED = 2
 # One sample in this many decides when training stops.
 _STOP = 8
+# Multiplications of a step on a minibatch up to which those of several trainings are taken together.
+_SMALL = 2**19
 # Steps towards the last biases, at most, and how small one ends them.
 _STEPS, _LEFT = 30, 1e-6
 
@@ -82,8 +86,7 @@ class Trainings:
         loss_of : the loss of such logits. Decays are tried until it no longer falls.
         """
         least, best, logits = np.inf, decays[0], taken(self.inputs.Z, self.folds.held_out(self.first))
-        tasks = [(self.first, decay) for decay in decays]
-        for decay, tried in zip(decays, self._each(tasks), strict=True):
+        for decay, tried in zip(decays, self._of_first(decays), strict=True):
             progress.advance(1)
             loss = loss_of(tried)
             if loss >= least:
@@ -124,26 +127,55 @@ class Trainings:
         """What each task holds out: two at a time on the CPU, one after the other on a GPU."""
         return side_by_side(self._of_fold, tasks, AT_ONCE) if self.xp is np else map(self._of_fold, tasks)
 
-    def _of_fold(self, task: tuple[int, float]) -> np.ndarray:
+    def _of_first(self, decays: Sequence[float]) -> Iterator[np.ndarray]:
+        """What the first fold holds out at each decay. Small steps are taken together: most of the time that
+        one takes goes into starting its operations."""
+        if len(decays) == 1 or self.xp is not np or not self._steps_are_small:
+            return self._each([(self.first, decay) for decay in decays])
+        rows, each = self.folds.learning(self.first), [replace(self.settings, decay=k) for k in decays]
+        together = cache(lambda: self._new(rows, each))
+
+        def tried(place: int) -> np.ndarray:
+            return self._of_fold((self.first, decays[place]), lambda: together()[place])
+
+        return map(tried, range(len(decays)))
+
+    @property
+    def _steps_are_small(self) -> bool:
+        batch = min(self.settings.batch, len(self.kinds))
+        return batch * self.settings.hidden * (self.inputs.T.shape[1] + self.inputs.Z.shape[1]) <= _SMALL
+
+    def _of_fold(self, task: tuple[int, float], new: Callable[[], Trained] | None = None) -> np.ndarray:
+        """What a fold holds out at a decay. new : trains it; None: by itself."""
         fold, decay = task
-        found = self._trained(self.folds.learning(fold), replace(self.settings, decay=decay))
+        found = self._trained(self.folds.learning(fold), replace(self.settings, decay=decay), new)
         self.iterations[task] = found.best.iteration
         return self.inputs.patched(None, found.patch, self.folds.held_out(fold))
 
-    def _trained(self, rows: np.ndarray, settings: AugmentSettings) -> Trained:
-        """The MLP of some rows, or an earlier run's."""
-        what = f"MLP {settings.hidden} {settings.decay} {settings.iterations} {digest_of(rows)}"
-        return Trained.of_arrays(self.kept(what, lambda: self._new(rows, settings).arrays))
+    def _trained(
+        self, rows: np.ndarray, settings: AugmentSettings, new: Callable[[], Trained] | None = None
+    ) -> Trained:
+        """The MLP of some rows, or an earlier run's. new : as of `_of_fold`."""
 
-    def _new(self, rows: np.ndarray, settings: AugmentSettings) -> Trained:
+        def make() -> Arrays:
+            found = self._new(rows, [settings])[0] if new is None else new()
+            return replace(found, patch=found.patch.with_bias(self._last_biases(found.patch, rows))).arrays
+
+        what = f"MLP {settings.hidden} {settings.decay} {settings.iterations} {digest_of(rows)}"
+        return Trained.of_arrays(self.kept(what, make))
+
+    def _new(self, rows: np.ndarray, each: Sequence[AugmentSettings]) -> list[Trained]:
+        """MLPs of some rows, as of `train_together`; their last biases are as the last steps left them."""
         first = rows[: len(rows) // self.folds.copies]
         groups = None if self.inputs.groups is None else self.inputs.groups[first]
         stop = np.tile(one_in(_STOP, self.kinds[first], self.folds.seed, groups), self.folds.copies)
         # Of all samples, the end of training is known: those that would tell it are learnt from, too.
         learnt = self.inputs if len(rows) == len(self.kinds) else self.inputs.rows(rows[~stop])
         stopping = self.inputs.rows(rows[stop])
-        found = train(learnt, stopping, settings, head=self.head, seed=self.folds.seed, xp=self.xp)
-        return replace(found, patch=found.patch.with_bias(self._last_biases(found.patch, rows)))
+        options: dict[str, Any] = {"head": self.head, "seed": self.folds.seed, "xp": self.xp}
+        if len(each) == 1:
+            return [train(learnt, stopping, each[0], **options)]
+        return train_together(learnt, stopping, each, **options)
 
     def _last_biases(self, patch: Mlp, rows: np.ndarray) -> np.ndarray:
         """What the biases (C,) of a trained MLP lack: with it each class is expected as often as it occurs.

@@ -12,8 +12,9 @@ import numpy as np
 
 from onnxtweak.engine.machine.single_thread import single_thread
 from onnxtweak.head import classes_there
-from onnxtweak.method.augment import Adam, first_weights, folded, gradients, mean_and_inverse
-from onnxtweak.method.cross_entropy import ONE_OF_MANY, OneOfMany
+from onnxtweak.method.augment import folded, mean_and_inverse
+from onnxtweak.method.descent.cross_entropy import ONE_OF_MANY, OneOfMany
+from onnxtweak.method.descent.steps import Adam, first_weights, gradients
 from onnxtweak.method.solvers.standard import standardised
 from onnxtweak.method.table import Table
 from onnxtweak.patch import Mlp

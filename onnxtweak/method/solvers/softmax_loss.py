@@ -19,6 +19,7 @@ from onnxtweak.engine.machine.large_arrays import (
     let_go,
     sums_by_rows,
 )
+from onnxtweak.engine.machine.narrow_rows import row_max, row_sums
 from onnxtweak.method.softmax import log_sum_exp, row_blocks
 from onnxtweak.method.solvers.design import Design
 
@@ -83,13 +84,13 @@ def losses(xp: ModuleType, offset: Any, scores: Any, place: Any, into: Any = Non
         logits, right = p[part], place[part]
         logits[:] = offset[part]
         moving[part] += scores[part]
-        logits -= logits.max(axis=1, keepdims=True)
+        logits -= row_max(logits)[:, None]
         if place.ndim == 2:
-            own = (right * logits).sum(axis=1)
+            own = row_sums(right * logits)
         else:
             own = logits[xp.arange(len(right)), right]
         xp.exp(logits, out=logits)
-        total = logits.sum(axis=1)
+        total = row_sums(logits)
         each[part] = xp.log(total) - own
         logits /= total[:, None]
         for array in (p, offset, scores, place):

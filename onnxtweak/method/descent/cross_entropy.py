@@ -22,9 +22,9 @@ class OneOfMany:
         return np.searchsorted(present, labels)
 
     def error(self, xp: ModuleType, logits: Any, truth: Any) -> Any:
-        """The derivative (n, C') of each sample's loss in its logits (n, C')."""
-        found = softmax(logits, xp)
-        found[xp.arange(len(truth)), truth] -= 1
+        """The derivative (n, C') of each sample's loss in its logits (n, C'); of D models both (D, n, C')."""
+        found = softmax(logits.reshape(-1, logits.shape[-1]), xp).reshape(logits.shape)
+        found[..., xp.arange(len(truth)), truth] -= 1
         return found
 
     def total(self, xp: ModuleType, logits: Any, labels: Any, weight: Any = None) -> float:

@@ -32,7 +32,7 @@ def minibatches(
                 near = [one.read(soon) if isinstance(one, _RowsOnDemand) else None for one in arrays]
             rows, first = known[start : start + batch], start % ahead
             T, Z = (
-                one[rows] if held is None else held[first : first + batch]
+                one.take(rows, axis=0) if held is None else held[first : first + batch]
                 for one, held in zip(arrays, near, strict=True)
             )
             yield rows, T, Z
