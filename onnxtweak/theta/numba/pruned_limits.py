@@ -30,17 +30,21 @@ def rank(limit: np.ndarray, neurons: int) -> tuple[np.ndarray, np.ndarray, np.nd
     target's samples are filled up to a multiple of `BETWEEN_TESTS` with factors of zero, which raise nothing.
     """
     order = np.argsort(-np.abs(np.ascontiguousarray(limit.T)), axis=1)
-    return _list(limit, order, neurons)
-
-
-@compiled
-def _list(limit, order, neurons):
     targets, count = order.shape
     rows = np.zeros((4, targets * (count + BETWEEN_TESTS)), np.uintp)
     factors = np.zeros(rows.shape, np.float32)
     begins = np.zeros((4, targets + 1), np.int64)
-    ends = np.zeros(4, np.int64)
+    _list(limit, order, neurons, rows, factors, begins)
+    return rows, factors, begins
+
+
+@compiled
+def _list(limit, order, neurons, rows, factors, begins):
+    """Fill the lists of `rank`, element by element: Numba takes seconds to compile operations on arrays."""
+    targets, count = order.shape
     for t in range(targets):
+        for kind in range(4):
+            begins[kind, t + 1] = begins[kind, t]
         for k in range(count):
             r = order[t, k]
             factor = limit[r, t]
@@ -48,12 +52,12 @@ def _list(limit, order, neurons):
                 break
             sign = 2 if factor > 0 else 3
             for kind in (0, 1, sign):
-                rows[kind, ends[kind]] = r * neurons
-                factors[kind, ends[kind]] = factor if kind == 0 or kind == 2 else -factor
-                ends[kind] += 1
-        ends += -ends % BETWEEN_TESTS
-        begins[:, t + 1] = ends
-    return rows, factors, begins
+                end = begins[kind, t + 1]
+                rows[kind, end] = r * neurons
+                factors[kind, end] = factor if kind == 0 or kind == 2 else -factor
+                begins[kind, t + 1] = end + 1
+        for kind in range(4):
+            begins[kind, t + 1] += -begins[kind, t + 1] % BETWEEN_TESTS
 
 
 @compiled
