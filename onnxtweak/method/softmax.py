@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from onnxtweak.engine.machine.large_arrays import let_go, light_parts
+from onnxtweak.engine.machine.large_arrays import let_go_rows, light_parts
 from onnxtweak.engine.machine.narrow_rows import row_max, row_sums
 
 # Numbers of a block of rows on a GPU: it is worth the start of an operation.
@@ -51,8 +51,7 @@ def log_losses(Z: np.ndarray, labels: np.ndarray) -> np.ndarray:
         shifted -= row_max(Z[part])[:, None]
         own = shifted[np.arange(len(place)), place] if labels.ndim == 1 else (place * shifted).sum(axis=1)
         losses[part] = np.log(row_sums(np.exp(shifted, out=shifted))) - own
-        let_go(Z[part])
-        let_go(place)
+        let_go_rows(part, Z, labels)
     return losses
 
 

@@ -19,6 +19,7 @@ from onnxtweak.engine.machine.large_arrays import (
     entries,
     is_mapped,
     let_go,
+    let_go_rows,
     light_blocks,
 )
 from onnxtweak.engine.machine.narrow_rows import row_max, row_sums
@@ -42,7 +43,7 @@ def fit_temperature(Z: np.ndarray, labels: np.ndarray) -> float:
     The loss is convex in 1 / tau: Newton's steps, halved into the bracket where they leave it.
     """
     logits = by_rows(lambda Z: Z - row_max(Z)[:, None], Z)
-    finite = by_rows(lambda rows: np.isfinite(rows).all(axis=1), logits)
+    finite = by_rows(_finite, logits)
     logits, labels = chosen_rows(logits, finite), labels[finite]
     spread = _deviation(logits) if len(logits) else 0.0
     if spread == 0 or not np.isfinite(spread):
@@ -60,7 +61,7 @@ def fit_temperature(Z: np.ndarray, labels: np.ndarray) -> float:
             total = row_sums(p)
             mean[part] = np.einsum("nc,nc->n", p, each) / total
             square[part] = np.einsum("nc,nc,nc->n", p, each, each) / total
-            let_go(each)
+            let_go_rows(part, logits)
         slope = float((mean - own).mean(dtype=np.float64))
         bend = float((square - mean**2).mean(dtype=np.float64))
         return slope, bend, slope**2 < 2 * _CLOSE * bend
@@ -82,6 +83,12 @@ def fit_temperature(Z: np.ndarray, labels: np.ndarray) -> float:
     return 1.0 / beta
 
 
+def _finite(rows: np.ndarray) -> np.ndarray:
+    """Which rows (N,) bool of an array (N, C) are all numbers; mostly all are."""
+    known = np.isfinite(rows)
+    return np.ones(len(rows), bool) if known.all() else known.all(axis=1)
+
+
 def _halved(low: float, high: float, times: int) -> float:
     """As near to `high` as so many halvings of what lies between come, on a logarithmic scale."""
     for _ in range(times):
@@ -99,7 +106,7 @@ def losses_cooled(Z: np.ndarray, labels: np.ndarray, least: float = 1.0) -> np.n
     tau, losses = max(fit_temperature(Z, labels), least), np.empty(len(Z))
     for part in row_blocks(Z):
         losses[part] = log_losses(Z[part] / Z.dtype.type(tau), labels[part])
-        let_go(Z[part])
+        let_go_rows(part, Z)
     return losses
 
 

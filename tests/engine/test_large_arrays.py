@@ -22,12 +22,11 @@ from onnxtweak.engine.machine.large_arrays import (
     is_mapped,
     new_array,
     of_columns,
-    product,
     put_rows,
     require_free,
     taken,
-    transposed_product,
 )
+from onnxtweak.engine.machine.products import product, transposed_product
 from onnxtweak.errors import OutputError
 from onnxtweak.goal import ResolvedGoal
 from onnxtweak.method import augment

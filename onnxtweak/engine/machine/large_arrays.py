@@ -7,6 +7,7 @@ same wherever an array lies and however much memory there is, and so are the sum
 
 from __future__ import annotations
 
+import math
 import mmap
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -46,7 +47,7 @@ def new_array(shape: tuple[int, ...], dtype: Any, folder: Path | None) -> np.nda
     """
     if folder is None or 0 in shape:
         return np.empty(shape, dtype)
-    size = np.dtype(dtype).itemsize * int(np.prod(shape, dtype=np.int64))
+    size = np.dtype(dtype).itemsize * math.prod(shape)
     try:
         with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
             reserve(file, size)
@@ -69,7 +70,7 @@ def light_parts(*arrays: Any, numbers: int | None = None) -> Iterator[slice]:
 
     numbers : in a block of the widest, about; default LIGHT.
     """
-    widest = max(int(np.prod(array.shape[1:])) for array in arrays)
+    widest = max(math.prod(array.shape[1:]) for array in arrays)
     step = max(min((LIGHT if numbers is None else numbers) // max(widest, 1), ROWS), 1)
     return (slice(start, min(start + step, len(arrays[0]))) for start in range(0, len(arrays[0]), step))
 
@@ -102,7 +103,7 @@ def blocks(array: np.ndarray, rows: np.ndarray | None = None) -> Iterator[tuple[
     for part in parts(count):
         if rows is None or held is None:
             yield part, array[part]
-            let_go(array[part])
+            let_go_rows(part, array)
         else:
             own = rows[part]
             # Memory that is touched for the first time would cost more than the copy.
@@ -115,7 +116,14 @@ def light_blocks(array: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
     """`blocks` of all rows, of which each is looked at alone."""
     for part in light_parts(array):
         yield part, array[part]
-        let_go(array[part])
+        let_go_rows(part, array)
+
+
+def let_go_rows(part: slice, *arrays: Any) -> None:
+    """`let_go` of these rows of each, where it lies in a file; others, which may be CuPy's, stay."""
+    for array in arrays:
+        if _mapping(array) is not None:
+            let_go(array[part])
 
 
 def let_go(array: np.ndarray) -> None:
@@ -208,13 +216,16 @@ def with_added(array: np.ndarray, values: np.ndarray, columns: np.ndarray) -> np
 def interleaved(first: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """The rows of two arrays in one, where the first lies. first (N,) bool : which are of `one`, in order."""
     found = beside(one, (len(first), *one.shape[1:]), one.dtype)
-    put_rows(found, np.flatnonzero(first), one)
-    put_rows(found, np.flatnonzero(~first), other)
+    for chosen, values in ((first, one), (~first, other)):
+        put_rows(found, np.flatnonzero(chosen), values)
     return found
 
 
 def put_rows(into: np.ndarray, rows: np.ndarray, values: np.ndarray) -> None:
     """Replace some rows (n,) int64 of an array (N, C) by values (n, C)."""
+    if not is_mapped(values) and not is_mapped(into):
+        into[rows] = values
+        return
     for part, block in light_blocks(values):
         into[rows[part]] = block
         let_go(into)
@@ -266,36 +277,6 @@ def of_columns(array: np.ndarray, columns: np.ndarray) -> np.ndarray:
     if not is_mapped(array):
         return np.take(array, columns, axis=1)
     return by_rows(lambda rows: np.take(rows, columns, axis=1), array)
-
-
-def product(
-    X: np.ndarray,
-    U: np.ndarray,
-    rows: np.ndarray | None = None,
-    like: np.ndarray | None = None,
-    *,
-    plus: np.ndarray | None = None,
-) -> np.ndarray:
-    """X U + b, (n, F) or (n,), for X (N, K) and U (K, F) or (K,). rows : as of `blocks`. like : an array
-    where another as large may lie; None: in memory. plus : b (F,); None: 0."""
-    shape = (len(X) if rows is None else len(rows)), *U.shape[1:]
-    kind = np.result_type(X, U)
-    found = np.empty(shape, kind) if like is None else beside(like, shape, kind)
-    for part, block in blocks(X, rows):
-        np.matmul(block, U, out=found[part])
-        if plus is not None:
-            found[part] += plus
-        let_go(found[part])
-    return found
-
-
-def transposed_product(X: np.ndarray, R: np.ndarray, rows: np.ndarray | None = None) -> np.ndarray:
-    """X^T R in X's own precision, (K, F) or (K,), for X (N, K) and R (n, F) or (n,). rows : see `blocks`."""
-    sums = np.zeros((X.shape[1], *R.shape[1:]), X.dtype)
-    for part, block in blocks(X, rows):
-        sums += block.T @ R[part].astype(X.dtype, copy=False)
-        let_go(R[part])
-    return sums
 
 
 def column_sums(array: np.ndarray, columns: np.ndarray | None = None) -> np.ndarray:

@@ -16,9 +16,9 @@ from onnxtweak.engine.machine.large_arrays import (
     by_rows,
     column_sums,
     light_blocks,
-    product,
     sums_by_rows,
 )
+from onnxtweak.engine.machine.products import product
 from onnxtweak.errors import ModelError
 from onnxtweak.head import ONE_LABEL, Head
 from onnxtweak.method.softmax import log_losses

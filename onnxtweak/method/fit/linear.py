@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from types import MappingProxyType
 from typing import TypeVar
 
@@ -13,7 +12,7 @@ import numpy as np
 from onnxtweak.engine.machine.large_arrays import add_rows, chosen_rows, copied, taken
 from onnxtweak.engine.machine.single_thread import is_small, side_by_side
 from onnxtweak.method.fit.candidate import WORTH_READING, FitCandidate, simplest
-from onnxtweak.method.folds import Arrays, Folds, Make, Steps
+from onnxtweak.method.folds import Arrays, Folds, Make, Steps, not_kept
 from onnxtweak.method.softmax import log_loss, log_losses
 from onnxtweak.method.solvers.chunked import ChunkedProblem
 from onnxtweak.method.solvers.design import Design, design
@@ -128,7 +127,8 @@ def _searched(path: LinearPath, ridges: Sequence[float], steps: Steps) -> dict[s
             break
         if since == _PATIENCE:
             break
-        steps.add(_Search(best, number, since, start).arrays)
+        if steps is not not_kept:
+            steps.add(_Search(best, number, since, start).arrays)
     return best.arrays
 
 
@@ -157,7 +157,8 @@ def search_families(
 class LinearPath:
     """A family of columns, standardised once for all ridges and folds, at one ridge.
 
-    columns (K,) int64 : of the table. losses (n,) : log-loss of the samples that ridges are compared on.
+    columns (K,) int64 : of the table. free (F,) int64 : classes that get weights. tolerance : of the solver,
+    in nats. losses (n,) : log-loss of the samples that ridges are compared on.
     reached : `Solution.axes` by fold of those; ended : by fold of all, where a candidate's have ended.
     chunked : of a very large table, what is solved.
     """
@@ -167,6 +168,8 @@ class LinearPath:
     table: Table
     folds: Folds
     design: Design
+    free: np.ndarray
+    tolerance: float
     ridge: float = RIDGES[0]
     losses: np.ndarray = field(default_factory=lambda: _UNKNOWN)
     reached: dict[int, np.ndarray] = field(default_factory=dict)
@@ -178,10 +181,15 @@ class LinearPath:
         """At the strongest ridge, nothing being solved yet."""
         size = len(table.labels), len(columns), table.Z.shape[1]
         xp, chunks = table.device.for_solver(*size), table.device.chunks(*size)
-        path = cls(name, columns, table, folds, design(table.T, columns, xp=xp))
+        Z, truth = (chosen_rows(each, folds.judged) for each in (table.Z, table.truth))
+        free = np.unique(table.labels)  # a class without samples keeps its logit
+        if table.shares is not None:
+            free = np.arange(table.Z.shape[1])
+        made, tolerance = design(table.T, columns, xp=xp), _LEFT * log_loss(Z, truth)
+        path = cls(name, columns, table, folds, made, free, tolerance)
         if xp is not np or chunks is None:
             return path
-        held = ChunkedProblem.of(path.design, table.Z, table.truth, path._free, chunks)
+        held = ChunkedProblem.of(path.design, table.Z, table.truth, free, chunks)
         return replace(path, chunked=held)
 
     def searched(self, ridges: Sequence[float]) -> LinearPath:
@@ -211,12 +219,6 @@ class LinearPath:
     def kept(self, what: str, make: Make) -> Arrays:
         """What is made of this path, or what an earlier run made of it."""
         return self.folds.kept(self.named(what), make)
-
-    @cached_property
-    def tolerance(self) -> float:
-        """Of the solver, in nats."""
-        judged = self.folds.judged
-        return _LEFT * log_loss(chosen_rows(self.table.Z, judged), chosen_rows(self.table.truth, judged))
 
     @property
     def numbers(self) -> tuple[int, ...]:
@@ -270,7 +272,7 @@ class LinearPath:
         def learn() -> tuple[Linear, tuple[str, ...]]:
             def solved() -> dict[str, np.ndarray]:
                 found = self._solved(np.mean(list(ended.values()), axis=0))
-                patch = on_all_classes(found, self._free, table.Z.shape[1])
+                patch = on_all_classes(found, self.free, table.Z.shape[1])
                 return {**patch.arrays, "note": np.array(found.note)}
 
             found = dict(self.kept("all samples", solved))
@@ -301,20 +303,14 @@ class LinearPath:
     def _each(self, solved: Callable[[int], Made], numbers: Iterable[int]) -> Iterator[tuple[int, Made]]:
         """What is made of each fold; of small problems side by side."""
         numbers = tuple(int(k) for k in numbers)
-        products = self.design.X.size * len(self._free)
+        products = self.design.X.size * len(self.free)
         small = self.design.xp is np and self.chunked is None and is_small(products)
         each = side_by_side(solved, numbers, AT_ONCE) if small else map(solved, numbers)
         return zip(numbers, each, strict=True)
 
     def hold_out(self, logits: np.ndarray, rows: np.ndarray, scores: np.ndarray) -> None:
         """Add scores (n, F) of some rows (n,) int64 to their logits (N, C)."""
-        add_rows(logits, rows, scores, self._free)
-
-    @property
-    def _free(self) -> np.ndarray:
-        if self.table.shares is not None:
-            return np.arange(self.table.Z.shape[1])
-        return np.unique(self.table.labels)  # a class without samples keeps its logit
+        add_rows(logits, rows, scores, self.free)
 
     def _solved(self, start: np.ndarray | Solution | None, weight: np.ndarray | None = None) -> Solution:
         own = self.table.weight
@@ -327,7 +323,7 @@ class LinearPath:
             self.table.Z,
             self.table.truth,
             ridge=self.ridge,
-            free=self._free,
+            free=self.free,
             sample_weight=weight,
             start=start,
             tolerance=self.tolerance,

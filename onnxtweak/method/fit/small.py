@@ -14,7 +14,8 @@ from functools import partial
 
 import numpy as np
 
-from onnxtweak.engine.machine.large_arrays import of_columns, transposed_product
+from onnxtweak.engine.machine.large_arrays import of_columns
+from onnxtweak.engine.machine.products import transposed_product
 from onnxtweak.goal import ResolvedGoal
 from onnxtweak.method.fit.candidate import ALL_BIASES, FitCandidate
 from onnxtweak.method.fit.learning import Learning

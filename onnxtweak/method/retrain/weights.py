@@ -14,7 +14,8 @@ from types import ModuleType
 
 import numpy as np
 
-from onnxtweak.engine.machine.large_arrays import by_rows, product
+from onnxtweak.engine.machine.large_arrays import by_rows
+from onnxtweak.engine.machine.products import product
 from onnxtweak.engine.workers.learning_device import LearningDevice
 from onnxtweak.goal import ResolvedGoal
 from onnxtweak.method.softmax import log_sum_exp

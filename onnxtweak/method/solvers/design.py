@@ -9,14 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from onnxtweak.engine.machine.large_arrays import (
-    blocks,
-    filled,
-    is_mapped,
-    product,
-    taken,
-    transposed_product,
-)
+from onnxtweak.engine.machine.large_arrays import blocks, filled, is_mapped, taken
+from onnxtweak.engine.machine.products import product, transposed_product
 from onnxtweak.engine.machine.single_thread import single_thread, threads_for
 from onnxtweak.engine.workers.learning_device import on_host
 from onnxtweak.method.solvers.standard import mean_and_scale

@@ -155,13 +155,13 @@ def _two_loop(gradient: Any, pairs: Sequence[tuple[Any, Any]], rhos: Sequence[fl
     alphas = []
     for (change, bent), rho in zip(reversed(pairs), reversed(rhos), strict=True):
         alphas.append(rho * _inner(change, q))
-        q -= q.dtype.type(alphas[-1]) * bent
+        q -= alphas[-1] * bent
     q *= inverse.astype(q.dtype)
     # The latest pair knows the curvature's size better than the start did.
     bent = pairs[-1][1]
-    q /= q.dtype.type(rhos[-1] * float((bent**2 * inverse).sum()))
+    q /= rhos[-1] * float((bent**2 * inverse).sum())
     for (change, bent), rho, alpha in zip(pairs, rhos, reversed(alphas), strict=True):
-        q += q.dtype.type(alpha - rho * _inner(bent, q)) * change
+        q += (alpha - rho * _inner(bent, q)) * change
     return q.astype(gradient.dtype)
 
 

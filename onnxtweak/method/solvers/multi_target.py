@@ -15,15 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from onnxtweak.engine.machine.large_arrays import (
-    beside,
-    blocks,
-    column_sums,
-    filled,
-    let_go,
-    product,
-    transposed_product,
-)
+from onnxtweak.engine.machine.large_arrays import beside, blocks, column_sums, filled, let_go
+from onnxtweak.engine.machine.products import product, transposed_product
 from onnxtweak.engine.workers.learning_device import on_host
 from onnxtweak.method.solvers.lbfgs import lbfgs
 from onnxtweak.method.solvers.standard import scale_of_uncentred

@@ -25,8 +25,8 @@ from onnxtweak.engine.machine.large_arrays import (
     filled,
     interleaved,
     of_columns,
-    product,
 )
+from onnxtweak.engine.machine.products import product
 from onnxtweak.engine.workers.learning_device import on_host
 from onnxtweak.method.softmax import sigmoid
 from onnxtweak.method.solvers.design import Design, design
@@ -119,7 +119,9 @@ def multinomial(
     free = np.arange(Z.shape[1]) if free is None else np.asarray(free, np.int64)
     sample_weight = np.ones(len(labels)) if sample_weight is None else sample_weight
     counted, used = sample_weight > 0, whole
-    seen = np.isin(free, labels[counted]) if labels.ndim == 1 else np.ones(len(free), bool)
+    seen = np.ones(len(free), bool)
+    if labels.ndim == 1:
+        seen = np.bincount(labels[counted], minlength=Z.shape[1])[free] > 0
     if not seen.all() and seen.any():
         there = np.setdiff1d(np.arange(Z.shape[1]), free[~seen])
         found = multinomial(

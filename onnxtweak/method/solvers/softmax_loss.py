@@ -17,6 +17,7 @@ from onnxtweak.engine.machine.large_arrays import (
     entries,
     is_mapped,
     let_go,
+    let_go_rows,
     sums_by_rows,
 )
 from onnxtweak.engine.machine.narrow_rows import row_max, row_sums
@@ -88,25 +89,31 @@ def losses(xp: ModuleType, offset: Any, scores: Any, place: Any, into: Any = Non
         if place.ndim == 2:
             own = row_sums(right * logits)
         else:
-            own = logits[xp.arange(len(right)), right]
+            own = logits.reshape(-1)[xp.arange(0, logits.size, p.shape[1]) + right]
         xp.exp(logits, out=logits)
         total = row_sums(logits)
         each[part] = xp.log(total) - own
         logits /= total[:, None]
-        for array in (p, offset, scores, place):
-            let_go(array[part])
+        let_go_rows(part, p, offset, scores, place)
     return each, moving
 
 
-def residual(xp: ModuleType, p: Any, place: Any, column: Any) -> Any:
-    """The derivative (N, F) of the weighted losses in the scores. p (N, F). column (N, 1) : weights."""
+def residual(xp: ModuleType, p: Any, place: Any, column: Any, own: Any = None) -> Any:
+    """The derivative (N, F) of the weighted losses in the scores. p (N, F). column (N, 1) : weights.
+
+    own : what `of_right_class` gives; None: it is asked.
+    """
     if place.ndim == 2:
-        found = (p - place) * column
-    else:
-        found = p * column
-        own = xp.flatnonzero(place < p.shape[1])  # of the others the right class is fixed
-        found[own, place[own]] -= column[own, 0]
+        return (p - place) * column
+    found, (flat, weight) = p * column, of_right_class(xp, place, column, p.shape[1]) if own is None else own
+    found.reshape(-1)[flat] -= weight
     return found
+
+
+def of_right_class(xp: ModuleType, place: Any, column: Any, free: int) -> tuple[Any, Any]:
+    """Where in a flat (N, F) the right classes are that can move, (n,) int64, and the weights (n,) there."""
+    own = xp.flatnonzero(place < free)  # of the others the right class is fixed
+    return own * free + place[own], column[own, 0]
 
 
 def shares(sample_weight: np.ndarray) -> np.ndarray:
@@ -136,6 +143,9 @@ class CrossEntropy:
         self.column = self.share[:, None].astype(offset.dtype)
         # Probabilities of logits in a file are written over the last ones, which nothing needs any more.
         self.room = beside(offset, offset.shape, offset.dtype) if is_mapped(offset) else None
+        self.own = None
+        if self.room is None and labels.ndim == 1:
+            self.own = of_right_class(xp, self.place, self.column, len(free))
         self.penalty = xp.asarray(np.append(np.full(design.X.shape[1], ridge), RIDGE_FLOOR)[:, None])
 
     def scores(self, axes: Any) -> Any:
@@ -149,7 +159,7 @@ class CrossEntropy:
 
     def gradient(self, p: Any, axes: Any) -> Any:
         if self.room is None:
-            rest = residual(self.design.xp, p, self.place, self.column)
+            rest = residual(self.design.xp, p, self.place, self.column, self.own)
             products, sums = self.design.products(rest), rest.sum(axis=0, dtype=np.float64)
         else:
             products, sums = np.zeros((self.design.X.shape[1], p.shape[1]), self.design.X.dtype), None
@@ -158,7 +168,10 @@ class CrossEntropy:
                 products += X.T @ rest
                 sums = added(sums, rest)
                 let_go(p[part])
-        return self.design.xp.vstack([products, sums]) + self.penalty * axes
+        found = self.penalty * axes
+        found[:-1] += products
+        found[-1] += sums
+        return found
 
     def curvature(self, p: Any) -> Any:
         """(A + 1, F): diagonal of the Hessian, as if a sample's curvature did not depend on its values."""
