@@ -318,7 +318,8 @@ class SeveralLabels(Head):
 
     def right(self, Z: np.ndarray, labels: np.ndarray) -> np.ndarray:
         """Which decisions on known labels are right, (M,) bool. labels (N, C)."""
-        return self.decisions(self.predict(Z), labels).right
+        found: np.ndarray = ((Z > 0) == labels)[labels >= 0]
+        return found
 
     def decisions(self, predicted: np.ndarray, labels: np.ndarray) -> Decisions:
         """One for each label that is known, row by row. predicted, labels (N, C)."""

@@ -102,10 +102,10 @@ class Table:
 
         Samples of which it is not known are left out.
         """
-        known = self.rows(np.flatnonzero(self.labels[:, label] >= 0))
-        own = known.Z[:, label]
-        Z = np.column_stack([np.zeros_like(own), own])
-        return replace(known, Z=Z, labels=known.labels[:, label].astype(np.int64))
+        marks = self.labels[:, label].astype(np.int64)
+        one = replace(self, Z=self.Z[:, label : label + 1], labels=marks).rows(np.flatnonzero(marks >= 0))
+        own = one.Z[:, 0]
+        return replace(one, Z=np.column_stack([np.zeros_like(own), own]))
 
     def columns(self, chosen: np.ndarray) -> Table:
         """Some neurons, in the given order."""

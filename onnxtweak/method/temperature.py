@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from onnxtweak.engine.machine.in_blocks import columns_of
 from onnxtweak.engine.machine.large_arrays import (
     blocks,
     by_rows,
@@ -176,9 +177,9 @@ def calibrate_labels(Z: np.ndarray, marks: np.ndarray) -> tuple[np.ndarray, np.n
     A score that orders a label the wrong way gets the least slope; a label all of one kind keeps 1 and 0.
     """
     slope, bias = np.ones(Z.shape[1]), np.zeros(Z.shape[1])
-    for c in range(Z.shape[1]):
-        known = (marks[:, c] >= 0) & np.isfinite(Z[:, c])
-        x, there = Z[known, c].astype(np.float64), marks[known, c] == 1
+    for c, column in enumerate(columns_of(Z)):
+        known = (marks[:, c] >= 0) & np.isfinite(column)
+        x, there = column[known].astype(np.float64), marks[known, c] == 1
         spread, many = float(x.std()) if len(x) else 0.0, int(there.sum())
         if spread > 0 and 0 < many < len(x):
             wanted = np.where(there, (many + 1) / (many + 2), 1 / (len(x) - many + 2))

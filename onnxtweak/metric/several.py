@@ -16,6 +16,9 @@ from onnxtweak.metric.kinds import Metric, Predictions, Weighing, known_means, s
 from onnxtweak.sample_counts import LabelCounts
 from onnxtweak.types import LabelMetrics
 
+# Numbers of a strip of labels, of all samples, that are summed up at a time.
+_STRIP = 2**20
+
 
 @dataclass(frozen=True, eq=False)
 class LabelMean(Metric):
@@ -137,7 +140,7 @@ def f1_of(predicted: np.ndarray, labels: np.ndarray, weight: np.ndarray | None =
 
     weight (N,) : how much each sample counts; None: all alike.
     """
-    hit, both = _hits(predicted, labels)
+    hit, both = _small_hits(predicted, labels)
     found: np.ndarray
     if weight is not None:
         found = 2 * (weight @ hit) / np.maximum(weight @ both, 1e-9)
@@ -180,10 +183,15 @@ def drawn_f1(
 
     shown : of several models, each (N, C). The rest as of `resampled`.
     """
-    counts = [_hits(each, labels) for each in shown]
+    counts = [_small_hits(one, labels) for one in shown]
+    strip = max(_STRIP // max(len(labels), 1), 1)  # of labels: as numbers they are eight times as large
+
+    def drawn(weights: np.ndarray, count: np.ndarray) -> np.ndarray:
+        parts = (count[:, start : start + strip] for start in range(0, count.shape[1], strip))
+        return np.concatenate([weights @ part.astype(np.float64) for part in parts], axis=1)
 
     def together(weights: np.ndarray) -> np.ndarray:  # of whole numbers, which sum up alike in any order
-        each = [2 * (weights @ hit) / np.maximum(weights @ both, 1e-9) for hit, both in counts]
+        each = [2 * drawn(weights, hit) / np.maximum(drawn(weights, both), 1e-9) for hit, both in counts]
         return np.stack(each, axis=1)
 
     blocks = drawn_together(len(labels), labels.size, groups, many=many)
@@ -192,8 +200,14 @@ def drawn_f1(
 
 def _hits(shown: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Of each sample and label (N, C) float64: whether it is rightly shown, and shown plus there."""
+    hit, both = _small_hits(shown, labels)
+    return hit.astype(np.float64), both.astype(np.float64)
+
+
+def _small_hits(shown: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """`_hits` as int8, an eighth as large."""
     there, seen = labels == 1, (shown == 1) & (labels >= 0)
-    return (there & seen).astype(np.float64), there.astype(np.float64) + seen
+    return (there & seen).view(np.int8), there.view(np.int8) + seen.view(np.int8)
 
 
 def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

@@ -32,8 +32,9 @@ from onnxtweak.types import Neurons
 # What learning from a table takes on the disk, in tables: it, fit and validation end to end, those turned to
 # their axes, and the samples of a training; and what is as large as its logits.
 ON_DISK, LOGITS_ON_DISK = 4, 12
-# What learning several labels at once takes in memory, in arrays of their logits, wherever these lie.
-_OF_MARKS = 40
+# What learning several labels at once takes in memory of each mark, in bytes, wherever the logits lie: what
+# is marked and shown, a byte each; of objects and of places on an axis also what is made of logits.
+_OF_MARKS, _OF_ANCHORS = 24, 160
 # Where there are more samples to fit to than this, `--mirror auto` does without copies of them: they would
 # hardly teach more, and double the time.
 _MOST_MIRRORED = 20_000
@@ -121,7 +122,8 @@ def learning_samples(
     Raises UsageError where mirrored copies are asked for that cannot be had.
     """
     table, judged, notes = _learning_table(job, tables, picked, decided, len(_learnt(job, settings)))
-    size = 4 * _OF_MARKS * table.labels.size * job.head.several
+    each = _OF_ANCHORS if job.subject.detector is not None or table.places else _OF_MARKS
+    size = each * table.labels.size * job.head.several
     engine, what = job.engine, f"learning {job.subject.classes:,} labels of a sample"
     beyond = not_held(what, size, engine.settings.memory, engine.reserved_bytes)
     notes = notes if beyond is None else (*notes, beyond)

@@ -29,16 +29,18 @@ from onnxtweak.engine.machine.large_arrays import (
 from onnxtweak.engine.machine.products import product, transposed_product
 from onnxtweak.errors import OutputError
 from onnxtweak.goal import ResolvedGoal
+from onnxtweak.head import SEVERAL_LABELS
 from onnxtweak.method import augment
 from onnxtweak.method.augment import train
 from onnxtweak.method.compare.repair import repair
 from onnxtweak.method.fit.fit import settle, try_all
 from onnxtweak.method.fit.learning import Learning
+from onnxtweak.method.fit.several.labels import fit_labels
 from onnxtweak.method.solvers.design import design
 from onnxtweak.method.solvers.multinomial import multinomial
 from onnxtweak.method.table import Table
 from onnxtweak.method.tuning import bias_path
-from onnxtweak.settings import AugmentSettings
+from onnxtweak.settings import AugmentSettings, FitSettings
 from tests.test_disk_space import largest_file
 
 ROWS, COLUMNS = 1000, 7
@@ -178,6 +180,36 @@ def test_shortlists_of_logits_are_not_held(tmp_path, monkeypatch):
     np.testing.assert_array_equal(found.theta, whole.theta)
 
 
+@pytest.mark.parametrize("settings", [FitSettings(hidden=0), FitSettings(synapses=8)])
+def test_logits_of_several_labels_are_not_held(settings, tmp_path, monkeypatch):
+    """What is made of them lies where they do; in memory are marks, a byte each."""
+    monkeypatch.setattr(large_arrays, "LIGHT", 2**10)
+    rng = np.random.default_rng(0)
+    T, plain = (rng.standard_normal((400, count), np.float32) for count in (3, 6))
+    marks = (plain + T[:, :1] + rng.logistic(size=plain.shape) > 0).astype(np.int8)
+    goal = ResolvedGoal(np.arange(4), SEVERAL_LABELS)
+
+    def learnt(Z):
+        learning = Learning(Table(T, Z, marks), np.ones(len(T), bool))
+        return fit_labels(learning, {"all": np.arange(3)}, goal, settings)
+
+    whole, stored, sizes = learnt(plain), new_array(plain.shape, np.float32, tmp_path), []
+    stored[:] = plain
+    in_file = large_arrays.new_array
+
+    def noted(shape, dtype, folder):
+        sizes.append((shape, folder))
+        return in_file(shape, dtype, folder)
+
+    monkeypatch.setattr(large_arrays, "new_array", noted)
+    found = learnt(stored)
+    assert sum(shape == (400, 4) and folder is not None for shape, folder in sizes) > 6
+    assert found.notes == whole.notes
+    np.testing.assert_array_equal(found.bias, whole.bias)
+    for one, other in zip(*(vars(each.patch[1]).values() for each in (found, whole)), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def _learning(table, folds):
     learning = Learning(table, np.ones(len(table.T), bool))
     return learning, {"all": np.arange(table.T.shape[1])}, learning.folds(folds, 0)
@@ -220,10 +252,11 @@ from pathlib import Path
 import numpy as np
 from onnxtweak.engine.machine import large_arrays
 from onnxtweak.method.fit.learning import Learning
+from onnxtweak.method.fit.several.labels import fit_labels
 from onnxtweak.method.fit.fit import try_all
 from onnxtweak.method.table import Table
 from onnxtweak.method.tuning import bias_path
-from onnxtweak.settings import AugmentSettings
+from onnxtweak.settings import AugmentSettings, FitSettings
 
 large_arrays.ROWS = 1024
 folder = Path(sys.argv[1]) if len(sys.argv) > 1 else None

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, partial
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
+from onnxtweak.engine.machine.in_blocks import summed
 from onnxtweak.engine.machine.large_arrays import copied, put_rows, sums_by_rows, taken
 from onnxtweak.engine.machine.single_thread import side_by_side
 from onnxtweak.head import ONE_LABEL, Head
@@ -211,21 +212,26 @@ def class_biases(logits: np.ndarray, labels: np.ndarray, weight: np.ndarray | No
     return bias
 
 
+def _expected(bias: np.ndarray, logits: np.ndarray, truth: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """How much of each label (n, C) is expected with biases (C,), where it is known."""
+    return (truth >= 0) * count * sigmoid(logits.astype(np.float64) + bias)
+
+
 def label_biases(logits: np.ndarray, truth: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
     """What each of several labels lacks, (C,) float64, to be expected as often as it is there.
 
     logits (N, C). truth (N, C) : 1 or 0, or a share between them; below 0 where it is not known. weight
     (N,) : how much a sample counts; None: all alike. A label that is everywhere or nowhere lacks nothing.
     """
-    counts = (truth >= 0) * (np.ones(len(truth)) if weight is None else weight)[:, None]
-    whole = np.maximum(counts.sum(axis=0), 1e-300)
-    share = (counts * np.maximum(truth, 0)).sum(axis=0) / whole
+    count = np.ones((len(truth), 1)) if weight is None else weight[:, None]
+    whole = np.maximum(summed(lambda t, w: (t >= 0) * w, truth, count), 1e-300)
+    share = summed(lambda t, w: np.maximum(t, 0) * w, truth, count) / whole
     (varied,) = np.nonzero((share > 0) & (share < 1))
     bias, wanted = np.zeros(logits.shape[1]), np.log(share[varied]) - np.log1p(-share[varied])
     for _ in range(_STEPS):
         # The log-odds of the mean rise by no more than a bias does, so that no step goes too far.
-        p = sigmoid(logits[:, varied].astype(np.float64) + bias[varied])
-        expected = np.clip((counts[:, varied] * p).sum(axis=0) / whole[varied], 1e-12, 1 - 1e-12)
+        expected = summed(partial(_expected, bias), logits, truth, count)[varied] / whole[varied]
+        expected = np.clip(expected, 1e-12, 1 - 1e-12)
         step = wanted - np.log(expected) + np.log1p(-expected)
         bias[varied] += step
         if np.abs(step).max(initial=0.0) < _LEFT:

@@ -11,7 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from onnxtweak.engine.machine.in_blocks import in_blocks, summed
+from onnxtweak.engine.machine.large_arrays import beside, let_go
 from onnxtweak.engine.workers.learning_device import on_host
+from onnxtweak.method.softmax import row_blocks
 from onnxtweak.method.solvers.design import Design
 from onnxtweak.method.solvers.lbfgs import lbfgs
 from onnxtweak.method.solvers.multinomial import Solution
@@ -55,34 +58,66 @@ class _CrossEntropies:
     ) -> None:
         self.design, xp = design, design.xp
         kind = np.float64 if design.X.dtype == np.float64 else np.float32
-        known = (marks >= 0) * weight[:, None]
-        whole = known.sum(axis=0)
-        self.offset = xp.asarray(np.ascontiguousarray(Z, kind))
-        self.share = xp.asarray((known / np.where(whole > 0, whole, 1)).astype(kind))
-        self.there = xp.asarray(np.maximum(marks, 0).astype(kind))
+        whole = summed(lambda marks, weight: (marks >= 0) * weight[:, None], marks, weight)
+        whole = np.where(whole > 0, whole, 1)
+
+        def shares(marks: np.ndarray, weight: np.ndarray) -> np.ndarray:
+            found: np.ndarray = ((marks >= 0) * weight[:, None] / whole).astype(kind)
+            return found
+
+        share = in_blocks(shares, marks, weight, like=Z)
+        self.offset = xp.asarray(in_blocks(lambda Z: Z.astype(kind), Z) if Z.dtype != kind else Z)
+        self.share, self.marks = xp.asarray(share), xp.asarray(marks)
         penalty = np.tile(np.maximum(ridge, RIDGE_FLOOR), (design.X.shape[1] + 1, 1))
         penalty[-1] = RIDGE_FLOOR
         self.penalty = xp.asarray(penalty)
 
     def scores(self, axes: Any) -> Any:
         """X U + b, (N, C), in X's own precision."""
-        return self.design.scores(axes)
+        return self.design.scores(axes, like=self.offset)
 
     def value(self, scores: Any, axes: Any) -> tuple[float, Any]:
         """The objective, and the probabilities (N, C)."""
-        logits, xp = self.offset + scores, self.design.xp
-        small = xp.exp(-xp.abs(logits))
-        each = xp.maximum(logits, 0) - logits * self.there + xp.log1p(small)
-        p = xp.where(logits >= 0, 1, small) / (1 + small)
-        loss = float((self.share * each).sum(dtype=np.float64))
+        xp, p, loss = self.design.xp, self._another(), 0.0
+        for part in row_blocks(p):
+            logits = self.offset[part] + scores[part]
+            small = xp.exp(-xp.abs(logits))
+            each = xp.maximum(logits, 0) - logits * self._there(part) + xp.log1p(small)
+            p[part] = xp.where(logits >= 0, 1, small) / (1 + small)
+            loss += float((self.share[part] * each).sum(dtype=np.float64))
+            self._let_go(part, p, scores)
         return loss + float((self.penalty * axes**2).sum()) / 2, p
 
     def gradient(self, p: Any, axes: Any) -> Any:
-        residual = self.share * (p - self.there)
-        sums = residual.sum(axis=0, dtype=np.float64)
-        return self.design.xp.vstack([self.design.products(residual), sums]) + self.penalty * axes
+        xp, residual = self.design.xp, self._another()
+        sums = xp.zeros(residual.shape[1])
+        for part in row_blocks(residual):
+            residual[part] = self.share[part] * (p[part] - self._there(part))
+            sums = sums + residual[part].sum(axis=0, dtype=np.float64)
+            self._let_go(part, p, residual)
+        return xp.vstack([self.design.products(residual), sums]) + self.penalty * axes
 
     def curvature(self, p: Any) -> Any:
         """(A + 1, C): diagonal of the Hessian, as if a sample's curvature did not depend on its values."""
-        h = self.design.xp.maximum((self.share * p * (1 - p)).sum(axis=0, dtype=np.float64), 1e-5)
-        return self.design.variances[:, None] * h + self.penalty
+        xp = self.design.xp
+        h = xp.zeros(p.shape[1])
+        for part in row_blocks(p):
+            h = h + (self.share[part] * p[part] * (1 - p[part])).sum(axis=0, dtype=np.float64)
+            self._let_go(part, p)
+        return self.design.variances[:, None] * xp.maximum(h, 1e-5) + self.penalty
+
+    def _another(self) -> Any:
+        """Room for an array (N, C) where the logits lie."""
+        if self.design.xp is np:
+            return beside(self.offset, self.offset.shape, self.offset.dtype)
+        return self.design.xp.empty_like(self.offset)
+
+    def _there(self, part: slice) -> Any:
+        """The marks of a block, 0 where they are not known."""
+        return self.design.xp.maximum(self.marks[part], 0).astype(self.offset.dtype)
+
+    def _let_go(self, part: slice, *arrays: Any) -> None:
+        """A block of arrays, and of those that the problem has, is done with."""
+        if self.design.xp is np:
+            for array in (self.offset, self.share, self.marks, *arrays):
+                let_go(array[part])

@@ -42,14 +42,18 @@ def best_bias(score: np.ndarray, credit: np.ndarray, counts: np.ndarray | None =
 def best_biases(
     Z: np.ndarray, marks: np.ndarray, p: np.ndarray, counts: np.ndarray | None = None
 ) -> np.ndarray:
-    """`best_bias` of each label, (C,) float64.
+    """`bias_of_label` of each label, (C,) float64. Z, marks, p (N, C)."""
+    return np.array([bias_of_label(Z[:, c], marks[:, c], p[:, c], counts) for c in range(Z.shape[1])])
 
-    Z (N, C) : logits. marks (N, C) : 1, 0, or -1 for what is not known, which is left out. p (N, C) :
-    probabilities that labels are there.
+
+def bias_of_label(
+    score: np.ndarray, marks: np.ndarray, p: np.ndarray, counts: np.ndarray | None = None
+) -> float:
+    """`best_bias` of one label, by its marks and probabilities.
+
+    score (N,) : logits. marks (N,) : 1, 0, or -1 for what is not known, which is left out. p (N,) :
+    probabilities that the label is there.
     """
-    found = np.zeros(Z.shape[1])
-    for c in range(Z.shape[1]):
-        known = marks[:, c] >= 0
-        own = None if counts is None else counts[known]
-        found[c] = best_bias(Z[known, c], (p[known, c] + (marks[known, c] == 1)) / 2, own)
-    return found
+    known = marks >= 0
+    own = None if counts is None else counts[known]
+    return best_bias(score[known], (p[known] + (marks[known] == 1)) / 2, own)

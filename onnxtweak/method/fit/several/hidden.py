@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from onnxtweak.data.several.marks import rarest
+from onnxtweak.engine.machine.in_blocks import columns_of, in_blocks
+from onnxtweak.engine.machine.large_arrays import copied, put_rows
 from onnxtweak.head import SEVERAL_LABELS
 from onnxtweak.method.fit.candidate import WORTH_HIDDEN, simplest
 from onnxtweak.method.fit.positions.context import bent
@@ -87,10 +89,10 @@ def with_hidden_layer(
     kinds = rarest(problem.marks)
     rows = folds.held_out(int(folds.numbers[0]))
     first = np.isin(np.arange(len(kinds)), rows)
-    tried = problem.cool.copy()
+    tried = copied(problem.cool)
 
     def loss_of(logits: np.ndarray) -> float:
-        tried[rows] = logits
+        put_rows(tried, rows, logits)
         return float(problem.loss_of_labels(tried, first & folds.judged).sum())
 
     progress.start("train a hidden layer", len(DECAYS) + len(folds.numbers) - 1, "trainings")
@@ -111,7 +113,7 @@ def with_hidden_layer(
         if not share.any():
             break
     else:
-        mixed = (linear.held_out * (1 - share) + held_out * share).astype(held_out.dtype)
+        mixed = _mixed(linear.held_out, held_out, share)
         read = np.flatnonzero(np.isin(linear.columns, columns))
         found = HiddenMarks(linear, name, read, trainings, decay, share, mixed)
     progress.finish()
@@ -123,6 +125,16 @@ def _shares(problem: MarksProblem) -> np.ndarray | None:
     return None if problem.truth is problem.marks else problem.known_truth(np.empty(0, np.int64))
 
 
+def _mixed(linear: np.ndarray, hidden: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """Logits (N, c), of which each label takes a share (c,) of the hidden layer's."""
+
+    def of_rows(linear: np.ndarray, hidden: np.ndarray) -> np.ndarray:
+        found: np.ndarray = (linear * (1 - share) + hidden * share).astype(hidden.dtype)
+        return found
+
+    return in_blocks(of_rows, linear, hidden)
+
+
 def _best_shares(
     problem: MarksProblem, linear: np.ndarray, hidden: np.ndarray, rows: np.ndarray
 ) -> np.ndarray:
@@ -130,12 +142,12 @@ def _best_shares(
 
     linear, hidden (N, c) : calibrated logits, held out.
     """
-    counted = rows & problem.folds.judged
-    base = problem.losses(problem.cool)[counted]
-    losses = [problem.losses(linear * (1 - share) + hidden * share)[counted] for share in _SHARES]
-    known = problem.marks[counted] >= 0
-    found = [
-        simplest([loss[known[:, c], c] for loss in losses], base[known[:, c], c], WORTH_HIDDEN)
-        for c in range(base.shape[1])
-    ]
+    counted, found = rows & problem.folds.judged, list[int]()
+    each = zip(*map(columns_of, (problem.cool, linear, hidden)), strict=True)
+    for c, (cool, one, other) in enumerate(each):
+        known = counted & (problem.marks[:, c] >= 0)
+        base = problem.losses_of_label(c, cool)[known]
+        mixed = (one * (1 - share) + other * share for share in _SHARES)
+        losses = [problem.losses_of_label(c, logits)[known] for logits in mixed]
+        found.append(simplest(losses, base, WORTH_HIDDEN))
     return np.array(_SHARES)[found]

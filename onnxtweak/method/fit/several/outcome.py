@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from onnxtweak.engine.machine.in_blocks import columns_of, either, in_blocks
+from onnxtweak.engine.machine.large_arrays import chosen_rows, light_blocks
 from onnxtweak.goal import ResolvedGoal
 from onnxtweak.head import SEVERAL_LABELS
 from onnxtweak.method.fit.candidate import FitCandidate
@@ -17,7 +19,7 @@ from onnxtweak.method.fit.several.problem import MarksProblem
 from onnxtweak.method.fit.several.weights import LabelWeights
 from onnxtweak.method.folds import KeptArrays, kept_of
 from onnxtweak.method.softmax import sigmoid
-from onnxtweak.method.tuning.label_bias import best_biases
+from onnxtweak.method.tuning.label_bias import bias_of_label
 from onnxtweak.method.tuning.target_bias import BiasChoice, error_of_mean
 from onnxtweak.metric.kinds import Predictions
 from onnxtweak.metric.several import MeanAveragePrecision, drawn_f1, f1_of, label_metrics
@@ -69,19 +71,22 @@ class _MarksHeldOut:
         folds = problem.folds
         return cls(problem.marks[judged], folds.coarse.number[judged], emphasis, groups, folds.kept)
 
-    def thresholds(self, logits: np.ndarray, p: np.ndarray) -> _Held:
-        """logits, p (n, c) : probabilities that go with them."""
-        of = logits, p, self.marks, self.fold, self.emphasis
-        return _Held(**kept_of(self.kept, "thresholds", of, lambda: vars(self._thresholds(logits, p))))
+    def thresholds(self, logits: np.ndarray, cool: np.ndarray) -> _Held:
+        """logits, cool (n, c) : these calibrated."""
+        of = logits, cool, self.marks, self.fold, self.emphasis
+        return _Held(**kept_of(self.kept, "thresholds", of, lambda: vars(self._thresholds(logits, cool))))
 
-    def _thresholds(self, logits: np.ndarray, p: np.ndarray) -> _Held:
-        counts, shifts = self.emphasis, np.zeros(logits.shape)
-        for k in np.unique(self.fold):
-            rest = self.fold != k
-            own = None if counts is None else counts[rest]
-            shifts[~rest] = best_biases(logits[rest], self.marks[rest], p[rest], own)
-        bias = best_biases(logits, self.marks, p, counts)
-        return _Held(bias, SEVERAL_LABELS.predict(logits + shifts))
+    def _thresholds(self, logits: np.ndarray, cool: np.ndarray) -> _Held:
+        counts, bias, shown = self.emphasis, np.zeros(logits.shape[1]), np.zeros(logits.shape, np.int8)
+        rests = [self.fold != k for k in np.unique(self.fold)]
+        for c, (score, own) in enumerate(zip(columns_of(logits), columns_of(cool), strict=True)):
+            marks, p, shift = self.marks[:, c], sigmoid(own.astype(np.float64)), np.zeros(len(score))
+            for rest in rests:
+                count = None if counts is None else counts[rest]
+                shift[~rest] = bias_of_label(score[rest], marks[rest], p[rest], count)
+            bias[c] = bias_of_label(score, marks, p, counts)
+            shown[:, c] = SEVERAL_LABELS.predict(score + shift)
+        return _Held(bias, shown)
 
     def f1(self, shown: np.ndarray) -> np.ndarray:
         """Of each label, (c,)."""
@@ -103,23 +108,24 @@ def settled(
 ) -> LabelsOutcome:
     """What each label gets. weights : None where there are none. groups (N,) : as of `Table`."""
     judged, of = problem.folds.judged, _MarksHeldOut.of(problem, groups)
-    marks, base, cool = of.marks, problem.Z[judged], problem.cool[judged]
-    was = SEVERAL_LABELS.predict(base)
-    alone = of.thresholds(base, sigmoid(cool.astype(np.float64)))
+    marks, base = of.marks, chosen_rows(problem.Z, judged)
+    was = _shown(base)
+    alone = of.thresholds(base, chosen_rows(problem.cool, judged))
     f1, of_alone = of.f1(was), of.f1(alone.shown)
     surely = of_alone - f1 > margin * of.error(was, alone.shown)
     notes, taken, shown = list[str](), np.zeros(len(f1), bool), np.where(surely, alone.shown, was)
     bias = np.where(surely, alone.bias, 0.0)
     Z = base
     if weights is not None:
-        held = weights.held_out[judged]
-        fitted = of.thresholds(held, sigmoid(held.astype(np.float64)))
+        held = chosen_rows(weights.held_out, judged)
+        fitted = of.thresholds(held, held)
         ahead = of.f1(fitted.shown) >= np.maximum(f1, of_alone)
         if isinstance(goal.metric, MeanAveragePrecision):
             ahead = _ranks_better(held, base, marks)
         taken = _learnt(problem, weights.held_out, of.groups) & ahead & (marks == 1).any(axis=0)
         bias = np.where(taken, fitted.bias / problem.slope, bias)
-        shown, Z = np.where(taken, fitted.shown, shown), np.where(taken, held, base)
+        shown = np.where(taken, fitted.shown, shown)
+        Z = either(taken, held, base)
         before, after = (
             float(problem.loss_of_labels(each).mean()) for each in (problem.cool, weights.held_out)
         )
@@ -138,7 +144,7 @@ def settled(
         f"{float(np.maximum(of_alone, f1).mean()):.1%}), average precision "
         f"{figures[0].mean_average_precision:.1%} -> {figures[1].mean_average_precision:.1%}"
     )
-    right = SEVERAL_LABELS.decisions(shown, marks).right
+    right = (shown == marks)[marks >= 0]  # of each decision, without its number and sample
     choice = BiasChoice(problem.whole(bias), right, holds=True, trials=())
     kind = "fit" if taken.any() else "bias" if bias.any() else "base"
     candidate = None if weights is None or kind != "fit" else _candidate(problem, weights, taken)
@@ -148,7 +154,9 @@ def settled(
 
 def _candidate(problem: MarksProblem, weights: LabelWeights, taken: np.ndarray) -> FitCandidate:
     loss = float(problem.loss_of_labels(weights.held_out)[taken].mean())
-    held_out = np.where(taken, weights.held_out / problem.slope, problem.Z)
+    held_out = in_blocks(
+        lambda held, Z: np.where(taken, held / problem.slope, Z), weights.held_out, problem.Z
+    )
 
     def learn() -> tuple[DensePatch, tuple[str, ...]]:
         return weights.patch(problem, taken)
@@ -161,13 +169,20 @@ def _learnt(problem: MarksProblem, held_out: np.ndarray, groups: np.ndarray | No
 
     groups (n,) : of the judged samples.
     """
-    judged = problem.folds.judged
-    saved = (problem.losses(problem.cool) - problem.losses(held_out))[judged]
-    found = np.zeros(saved.shape[1], bool)
-    for c in range(len(found)):
+    judged, found = problem.folds.judged, np.zeros(held_out.shape[1], bool)
+    for c, (was, now) in enumerate(zip(columns_of(problem.cool), columns_of(held_out), strict=True)):
         known = problem.marks[judged, c] >= 0
+        saved = (problem.losses_of_label(c, was) - problem.losses_of_label(c, now))[judged][known]
         own = None if groups is None else groups[known]
-        found[c] = known.any() and saved[known, c].mean() > _SURE * error_of_mean(saved[known, c], own)
+        found[c] = known.any() and saved.mean() > _SURE * error_of_mean(saved, own)
+    return found
+
+
+def _shown(Z: np.ndarray) -> np.ndarray:
+    """The marks (N, C) int8 that logits Z (N, C) show, in memory as those of the samples are."""
+    found = np.empty(Z.shape, np.int8)
+    for part, block in light_blocks(Z):
+        found[part] = SEVERAL_LABELS.predict(block)
     return found
 
 

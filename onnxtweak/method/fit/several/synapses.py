@@ -11,6 +11,8 @@ from functools import partial
 
 import numpy as np
 
+from onnxtweak.engine.machine.in_blocks import in_blocks
+from onnxtweak.engine.machine.large_arrays import add_rows, copied
 from onnxtweak.method.fit.several.problem import MarksProblem
 from onnxtweak.method.fit.several.weights import in_ridges
 from onnxtweak.method.fit.small import MOST_PURSUED, RIDGES
@@ -58,29 +60,42 @@ class LabelSynapses:
 
 def pursue_labels(problem: MarksProblem, table: Table, columns: np.ndarray, count: int) -> LabelSynapses:
     """Up to `count` of the columns (K,) for each label, at its best ridge. table : that of the problem."""
-    cool = table.Z.copy()
-    cool[:, problem.targets] = problem.cool
+
+    def placed(Z: np.ndarray, cool: np.ndarray) -> np.ndarray:
+        found = Z.copy()
+        found[:, problem.targets] = cool
+        return found
+
+    cool = in_blocks(placed, table.Z, problem.cool)
     calibrated, folds = replace(table, Z=cool), problem.folds.coarse
     count = min(count, MOST_PURSUED)
-    held = np.repeat(problem.cool[None], len(RIDGES), axis=0)
+    held = [copied(problem.cool) for _ in RIDGES]
     named = f"{count} each of {digest_of(columns)}"
 
     def added(k: int) -> Arrays:
         """What is added to the logits of a fold at each ridge."""
-        rows, found = folds.held_out(k), np.zeros_like(held[:, folds.held_out(k)])
+        rows, kind = folds.held_out(k), problem.cool.dtype
+        found = np.zeros((len(RIDGES), len(rows), len(problem.targets)), kind)
         truth = problem.known_truth(rows)
         for c, own in enumerate(_chosen(problem, calibrated.rows(folds.learning(k)), columns, count)):
             made = design(table.T, own, turn=False)
             for r, ridge in enumerate(RIDGES):
                 solved = _solved(problem, made, truth, c, ridge)
-                found[r, :, c] = solved.scores[rows, 0].astype(held.dtype)
+                found[r, :, c] = solved.scores[rows, 0].astype(kind)
         return {"scores": found}
 
     for k in folds.numbers.tolist():
-        held[:, folds.held_out(k)] += problem.kept(f"{named}, fold {k}", partial(added, k))["scores"]
+        scores = problem.kept(f"{named}, fold {k}", partial(added, k))["scores"]
+        for logits, own in zip(held, scores, strict=True):
+            add_rows(logits, folds.held_out(k), own, np.arange(logits.shape[1]))
     losses = np.array([problem.loss_of_labels(logits) for logits in held])
     best = losses.argmin(axis=0)
-    held_out = np.take_along_axis(held, best[None, None], axis=0)[0]
+
+    def chosen_of(*each: np.ndarray) -> np.ndarray:
+        found: np.ndarray = np.take_along_axis(np.stack(each), best[None, None], axis=0)[0]
+        return found
+
+    held_out = in_blocks(chosen_of, *held)
     at_last = problem.kept(
         f"{named}, all samples",
         lambda: {str(c): own for c, own in enumerate(_chosen(problem, calibrated, columns, count))},
@@ -104,4 +119,5 @@ def _chosen(problem: MarksProblem, table: Table, columns: np.ndarray, count: int
 def _solved(problem: MarksProblem, made: Design, truth: np.ndarray, c: int, ridge: float) -> Solution:
     """Weights of label c of the targets on its own columns."""
     one = slice(c, c + 1)
-    return logistic(made, problem.cool[:, one], truth[:, one], ridge, weight=problem.weight)
+    cool = problem.cool[:, one].copy()  # in memory: a vector, which many steps look at
+    return logistic(made, cool, truth[:, one], ridge, weight=problem.weight)

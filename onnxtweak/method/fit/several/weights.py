@@ -7,6 +7,8 @@ from typing import Protocol
 
 import numpy as np
 
+from onnxtweak.engine.machine.in_blocks import either
+from onnxtweak.engine.machine.large_arrays import add_rows, copied, taken
 from onnxtweak.method.fit.linear import RIDGES
 from onnxtweak.method.fit.several.problem import MarksProblem
 from onnxtweak.method.folds import Arrays, Folds, digest_of
@@ -64,7 +66,7 @@ class MarksPath:
             return self
 
         def make() -> dict[str, np.ndarray]:
-            held_out = held_out_marks(problem, self.design, folds, self.ridge, folds.numbers, {})
+            held_out = held_out_marks(problem, self.design, folds, self.ridge, folds.numbers)
             return {"held_out": held_out}
 
         what = f"folds at {self.ridge.tolist()} of {digest_of(self.columns)}"
@@ -118,7 +120,7 @@ def _searched(path: MarksPath, problem: MarksProblem) -> MarksPath:
         since = 0 if (losses < least - worth).any() and np.isfinite(losses).all() else since + 1
         better = losses < least
         least = np.where(better, losses, least)
-        held_out = np.where(better, logits, path.held_out)
+        held_out = either(better, logits, path.held_out)
         path = replace(path, held_out=held_out, ridge=np.where(better, ridge, path.ridge))
         if since == _PATIENCE:
             break
@@ -131,18 +133,21 @@ def held_out_marks(
     folds: Folds,
     ridge: np.ndarray | float,
     numbers: np.ndarray,
-    start: dict[int, Solution],
+    start: dict[int, Solution] | None = None,
 ) -> np.ndarray:
     """Calibrated logits (N, c) of the samples of some folds under weights fitted to all other folds.
 
     Those of other samples are the base's. start : solutions to begin with, by fold; the new ones are left
-    there.
+    there, each as large as the logits. None: there are none, and none is asked for again.
     """
-    logits = problem.cool.copy()
+    logits = copied(problem.cool)
     for k in numbers.tolist():
         rows = folds.held_out(k)
-        solved = start[k] = _solved(problem, made, problem.known_truth(rows), ridge, start.get(k), _COARSE)
-        logits[rows] += solved.scores[rows].astype(logits.dtype)
+        begin = None if start is None else start.get(k)
+        solved = _solved(problem, made, problem.known_truth(rows), ridge, begin, _COARSE)
+        if start is not None:
+            start[k] = solved
+        add_rows(logits, rows, taken(solved.scores, rows), np.arange(logits.shape[1]))
     return logits
 
 
