@@ -29,6 +29,7 @@ from onnxtweak.settings import (
     TargetSettings,
 )
 from tests.support.nets import NetBuilder
+from tests.support.plain_session import plain_session
 from tests.support.tail_chains import add_chain
 from tests.support.tails import NUMBER_TAILS, SINGLE_TAILS, TAILS, Shown, add_random_tail, is_single
 from tests.support.tweaks import run
@@ -87,14 +88,18 @@ ALL_TAILS = [*TAILS, *SINGLE_TAILS]
 
 @pytest.mark.parametrize("tail", ALL_TAILS)
 def test_what_is_reported_is_what_the_file_shows_or_it_is_refused(tail, tmp_path):
-    """Of each tail with random numbers twice; one of them is patched, by `join` and `fit` in turns."""
+    """Of each tail with random numbers twice; one of them is patched, by `join` and `fit` in turns.
+
+    Of the files of each method, each second is verified and reverted, the others are made again.
+    """
     for seed in (0, 1):
         (tmp_path / str(seed)).mkdir()
         model, data, shown, x, y = make(tmp_path / str(seed), tail, seed)
         source = DataSettings(data=(f"{data}#[300:]",), anyway=True)
         x, y = x[300:], y[300:]
         if seed == ALL_TAILS.index(tail) % 2:
-            patched(("join", "fit")[seed], tmp_path, model, source, shown, x, y)
+            verified = ALL_TAILS.index(tail) // 2 % 2 == 0
+            patched(("join", "fit")[seed], tmp_path, model, source, shown, x, y, verified)
             continue
         with refused_if_it_may_be(shown) as refusals:
             evaluated = commands.evaluate(model=str(model), data=source, engine=ENGINE)
@@ -119,9 +124,16 @@ def refused_if_it_may_be(shown: Shown) -> Iterator[list[ModelError]]:
 
 
 def patched(
-    method: str, tmp_path: Path, model: Path, source: DataSettings, shown: Shown, x: np.ndarray, y: np.ndarray
+    method: str,
+    tmp_path: Path,
+    model: Path,
+    source: DataSettings,
+    shown: Shown,
+    x: np.ndarray,
+    y: np.ndarray,
+    verified: bool,
 ) -> None:
-    """What is reported of a patched file is what it shows; it is proved, reverted, and made again."""
+    """What is reported of a patched file is what it shows; it is proved and reverted, or made again."""
     out = tmp_path / f"{method}.onnx"
     settings = JoinSettings(max_overall_drop=2.0) if method == "join" else FitSettings(folds=3, hidden=0)
     with refused_if_it_may_be(shown) as refusals:
@@ -130,7 +142,7 @@ def patched(
             data=DataSettings(data=source.data, test=source.data, anyway=True),
             engine=ENGINE,
             taps=TapSettings(taps=("activations",)),
-            targets=TargetSettings(worst=1),
+            targets=TargetSettings(worst=1) if method == "join" else TargetSettings(),
             settings=settings,
             output=OutputSettings(str(out), tweak=str(tmp_path / f"{method}.safetensors")),
         )
@@ -138,11 +150,12 @@ def patched(
         return
     assert result.before.overall == pytest.approx(own_accuracy(model, shown, x, y), abs=1e-12)
     assert result.after.overall == pytest.approx(own_accuracy(out, shown, x, y), abs=1e-12)
-    if result.tweak["parameters"]:
+    if result.tweak["parameters"] and verified:
         checked = verify(tweaked=str(out), base=str(model), data=source, engine=ENGINE)
         assert all(check.passed for check in checked.checks), checked.checks
         assert checked.after.overall == result.after.overall
         assert revert(out.read_bytes()) == model.read_bytes()
+    elif result.tweak["parameters"]:
         again = OutputSettings(str(tmp_path / "again.onnx"), force=True)
         tweak = str(tmp_path / f"{method}.safetensors")
         commands.apply(model=str(model), tweak=tweak, output=again, engine=ENGINE)
@@ -153,7 +166,8 @@ def patched(
         np.testing.assert_allclose(values.sum(axis=1), shown.normalised, rtol=1e-3)
 
 
-@pytest.mark.parametrize("seed", range(16))
+# Of the first sixteen, those that between them have every step and every end that these have.
+@pytest.mark.parametrize("seed", (0, 1, 2, 5, 10, 13, 14, 15))
 def test_what_is_reported_behind_a_chain_of_operators_is_what_the_file_shows(seed, tmp_path):
     model, data, shown, x, y = make(tmp_path, CHAIN, seed)
     source = DataSettings(data=(str(data),), anyway=True)
@@ -163,7 +177,6 @@ def test_what_is_reported_behind_a_chain_of_operators_is_what_the_file_shows(see
             model=str(model),
             data=replace(source, test=source.data),
             engine=ENGINE,
-            targets=TargetSettings(worst=1),
             settings=FitSettings(folds=3, hidden=0),
             output=OutputSettings(str(out)),
         )
@@ -185,11 +198,11 @@ def test_probabilities_stay_such_in_a_model_that_takes_one_sample_at_a_time(tail
         data=DataSettings(data=(f"{data}#[450:]",), test=(f"{data}#[450:]",), anyway=True),
         engine=ENGINE,
         taps=TapSettings(taps=("activations",)),
-        targets=TargetSettings(worst=1),
         settings=FitSettings(folds=3, hidden=0),
         output=OutputSettings(str(out)),
     )
-    rows = np.concatenate([run(out, {"input": row[None]}, [shown.output])[0] for row in x[450:]])
+    session = plain_session(str(out))
+    rows = np.concatenate([session.run([shown.output], {"input": row[None]})[0] for row in x[450:]])
     assert result.tweak["parameters"]
     assert result.after.overall == (shown.decide(rows) == y[450:]).mean()
     np.testing.assert_allclose(rows.sum(axis=1), shown.normalised, rtol=1e-3)
@@ -233,13 +246,13 @@ def test_one_sample_needs_no_axis(shown, tmp_path):
         model=str(model),
         data=DataSettings(data=(f"{data}#[450:]",), test=(f"{data}#[450:]",), anyway=True),
         engine=ENGINE,
-        targets=TargetSettings(worst=1),
         settings=FitSettings(folds=3, hidden=0),
         output=OutputSettings(str(out)),
     )
     x, y = x[450:], y[450:]
     for path, said in ((model, made.before), (out, made.after)):
-        found = [run(path, {"input": row[None]})[0] for row in x]
+        session = plain_session(str(path))
+        found = [session.run(None, {"input": row[None]})[0] for row in x]
         right = [
             (row if shown == "label" else row.argmax()) == wanted
             for row, wanted in zip(found, y, strict=True)
@@ -269,7 +282,6 @@ def test_an_input_of_one_number_may_decide_too(bound, tmp_path):
         model=str(model),
         data=DataSettings(data=(str(data),), test=(str(data),), inputs=(("bound", 0.4),), anyway=True),
         engine=ENGINE,
-        targets=TargetSettings(worst=1),
         settings=FitSettings(folds=3, hidden=0),
         output=OutputSettings(str(out)),
     )
@@ -296,7 +308,6 @@ def test_a_number_that_may_be_cut_anywhere_needs_a_threshold(tail, tmp_path):
         data=replace(source, test=source.data),
         engine=ENGINE,
         taps=TapSettings(taps=("activations",), threshold=threshold),
-        targets=TargetSettings(worst=1),
         settings=FitSettings(folds=3, hidden=0),
         output=OutputSettings(str(out)),
     )
@@ -343,7 +354,7 @@ def test_no_output_that_shows_the_class_is_left_as_it_was(label, tmp_path):
     proto.graph.output.append(helper.make_tensor_value_info("label", kind, ("N",)))
     onnx.save(proto, model)
     source, out = DataSettings(data=(str(data),), test=(str(data),), anyway=True), tmp_path / "fit.onnx"
-    asked = {"settings": FitSettings(folds=3, hidden=0), "targets": TargetSettings(worst=1), "engine": ENGINE}
+    asked = {"settings": FitSettings(folds=3, hidden=0), "engine": ENGINE}
     try:
         made = commands.fit(model=str(model), data=source, output=OutputSettings(str(out)), **asked)
     except ModelError as refusal:
