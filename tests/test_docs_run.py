@@ -1,6 +1,6 @@
 """Do the commands in the documentation work? All are run, page by page, in a reader's folder.
 
-The first pages learn with as many folds as a reader does, the others with three.
+The first pages learn as a reader does, the others with three folds and hidden layers trained for a moment.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import pytest
 from onnxtweak.cli.main import main
 from tests.support.docs_files import write_docs_files
 from tests.support.few_folds import three_folds
+from tests.support.short_trainings import short_trainings
 
 ROOT = Path(__file__).resolve().parents[1]
 FIRST = ("README.md", "quickstart.md")
@@ -61,8 +62,12 @@ def test_commands_on_the_pages_work(page, furnished, tmp_path, monkeypatch):
         if any(Path(name).exists() for name in written):
             given.append("--force")  # another page, or another section of this one, wrote it before
         out, err = io.StringIO(), io.StringIO()
-        folds = contextlib.nullcontext() if page.name in FIRST else three_folds()
-        with folds, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        with contextlib.ExitStack() as run:
+            if page.name not in FIRST:
+                run.enter_context(three_folds())
+                run.enter_context(short_trainings())
+            run.enter_context(contextlib.redirect_stdout(out))
+            run.enter_context(contextlib.redirect_stderr(err))
             code = main(given)
         expected = GATE_FAILED if words[0] == "run" else 0
         assert code in (0, expected), f"onnxtweak {shlex.join(words)}\n{err.getvalue()}"

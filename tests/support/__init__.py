@@ -30,6 +30,7 @@ docs_files          the files that the commands in the documentation read
 served              commands of a shell script, carried out in the process of the test
 fed_maps            models that show scores and hidden maps just as they are fed
 few_folds           a fit on small tables with three folds, not ten or twenty
+short_trainings     a fit whose hidden layers are trained for a moment
 forked              programs in processes of their own, forked from one that has loaded the package
 preloaded           what that one has loaded
 device_arrays       arrays with CuPy's manners, for learners on a GPU that is not there

@@ -14,7 +14,7 @@ import runpy
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, redirect_stderr, redirect_stdout
+from contextlib import AbstractContextManager, nullcontext, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,11 +26,13 @@ from onnxtweak.cli.main import main
 from onnxtweak.engine.machine.single_thread import single_thread
 from tests.support.few_folds import three_folds
 from tests.support.plain_session import plain_session
+from tests.support.short_trainings import short_trainings
 
 HEADING = re.compile(r"^(?:=====|---) (.*)$", re.MULTILINE)
 EVALUATED = re.compile(r"^overall +[\d,]+ +([\d.]+)$", re.MULTILINE)
 TWEAKED = re.compile(r"\btest: targets .*overall ([\d.]+) -> ([\d.]+) %", re.MULTILINE)
 DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(int64)": np.int64}
+LEARNT = 350  # samples that are learnt from, half of what the scripts have; all of the others are the test
 ROUNDED = 0.051  # of a percentage as it is printed
 Decide = Callable[[list[np.ndarray]], np.ndarray]
 
@@ -116,10 +118,13 @@ def play(
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,
     after: Callable[[Call], None] = lambda call: None,
+    *,
+    quick: bool = True,
 ) -> Sections:
     """The script's sections by heading, the first as ""; scratch files lie in `folder`.
 
     after : called with each command that wrote or measured a model, before a later one overwrites its file.
+    quick : whether samples to learn from are few, and hidden layers are trained for a moment only.
 
     Asserts what holds of every command: no bug, no failed check but of accuracy by `verify`, one error with
     one hint where it fails, and the model that it was given left as it was.
@@ -138,9 +143,19 @@ def play(
             after(call)
         return call
 
+    save = kit.data
+
+    def fewer(folder: Path, x: Any = None, y: Any = None, *test: Any) -> tuple[Path, Path]:
+        if x is None:
+            _, (x, y), test = kit.digits()
+        return save(folder, x[:LEARNT], y[:LEARNT], *test)
+
     monkeypatch.setattr(kit, "run", instead)
+    if quick:
+        monkeypatch.setattr(kit, "data", fewer)
     monkeypatch.setattr(kit, "WORK", folder)
-    with warnings.catch_warnings(), redirect_stdout(said), one_thread(), three_folds():
+    trained = short_trainings() if quick else nullcontext()
+    with warnings.catch_warnings(), redirect_stdout(said), one_thread(), three_folds(), trained:
         warnings.simplefilter("ignore")  # of the libraries that train and export the scripts' models
         runpy.run_path(str(script))
     return _sections(said.getvalue(), calls)

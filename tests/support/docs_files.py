@@ -55,13 +55,13 @@ def write_docs_files(folder: Path) -> None:
             settings=JoinSettings(max_overall_drop=5.0),
             output=OutputSettings(tweak=str(folder / f"{name}.safetensors")),
         )
-    scenes = model_at_positions("pixels", folder, samples=10)
+    scenes = model_at_positions("pixels", folder, samples=8)
     scenes.model.rename(folder / "segmenter.onnx")
     scenes.data.rename(folder / "scenes.npz")
     tagged = several_labels("sigmoid", folder, samples=300, unknown=0.1)
     tagged.model.rename(folder / "tagger.onnx")
     tagged.data.rename(folder / "tagged.npz")
-    text_lines(folder, 80, pictures=True)
+    text_lines(folder, 60, pictures=True)
     _street(folder)
     mail, spam = detectors.samples(800, 0)
     (folder / "detector.onnx").write_bytes(detectors.detector_model("p").SerializeToString())
@@ -74,8 +74,8 @@ def write_docs_files(folder: Path) -> None:
     _complaints(folder, proto, fed, y)
     (folder / "resnet.onnx").write_bytes(cnn_1x1(classes=3, size=224).SerializeToString())
     rng = np.random.default_rng(2)
-    for number in range(9):
-        path = folder / "images" / "abc"[number % 3] / f"{number}.png"
+    for number in range(3):
+        path = folder / "images" / "abc"[number] / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)).save(path)
 
@@ -131,7 +131,7 @@ def _complaints(folder: Path, proto, fed: np.ndarray, y: np.ndarray) -> None:
     """Samples that the model has wrong, and right, one by one; and some whose answers are to stay."""
     right = run(proto, fed).argmax(axis=1) == y
     for name, rows in (
-        ("complaints", np.flatnonzero(~right)[:6]),
+        ("complaints", np.flatnonzero(~right)[:5]),
         ("accepted", np.flatnonzero(right)[:50]),
     ):
         np.savez(folder / f"{name}.npz", x=fed[rows], y=y[rows], classes=np.array(NAMES))

@@ -1,0 +1,23 @@
+"""How long does a fit train hidden layers? Until they learn no more, which few tests need."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import pytest
+
+from onnxtweak.method.fit import mlp, trainings
+from onnxtweak.method.fit.several import hidden
+from onnxtweak.settings import AugmentSettings
+
+
+@contextmanager
+def short_trainings(iterations: int = 60, decay: float = 1.0) -> Iterator[None]:
+    """Within it, hidden layers of a fit are trained for so many minibatches, with one weight decay."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainings, "AugmentSettings", partial(AugmentSettings, iterations=iterations))
+        patch.setattr(hidden, "DECAYS", (decay,))
+        patch.setitem(mlp.fit_mlp.__kwdefaults__, "decays", (decay,))
+        yield
