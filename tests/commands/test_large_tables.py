@@ -38,7 +38,7 @@ JOBS = {
 @pytest.fixture(scope="module")
 def cnn(tmp_path_factory):
     """The smallest that has tables of several blocks."""
-    return weak_cnn(tmp_path_factory.mktemp("cnn"), n=240)
+    return weak_cnn(tmp_path_factory.mktemp("cnn"), n=160)
 
 
 @pytest.fixture

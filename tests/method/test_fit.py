@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ from onnxtweak.patch import Linear
 from onnxtweak.settings import FitSettings
 from onnxtweak.types import silent
 from tests.support.learning import learning
+from tests.support.short_trainings import short_trainings
 
 SETTINGS = FitSettings(margin=1.0)
 LINEAR = replace(SETTINGS, hidden=0)
@@ -77,7 +79,7 @@ def test_held_out_logits_foretell_new_samples():
 
 def test_useless_neurons_leave_the_bias():
     fit = tables(2000, strength=0.0, lack=2.0)
-    found = fit_all(learning(fit), {"all": np.arange(25)}, ResolvedGoal(TARGETS), SETTINGS)
+    found = fit_all(learning(fit), {"all": np.arange(25)}, ResolvedGoal(TARGETS), LINEAR)
     assert found.kind in ("bias", "fit")
     assert found.bias[0] > 0
     if found.kind == "fit":
@@ -90,7 +92,7 @@ def test_nothing_to_gain_leaves_the_base_or_a_bias_that_costs_nothing():
     kinds, lost = [], []
     for seed in range(8):
         fit = tables(1500, seed=seed, strength=0.0, lack=0.0)
-        found = fit_all(learning(fit), {"all": np.arange(25)}, ResolvedGoal(TARGETS), SETTINGS)
+        found = fit_all(learning(fit), {"all": np.arange(25)}, ResolvedGoal(TARGETS), LINEAR)
         kinds.append(found.kind)
         lost.append(was - applied(found, test, TARGETS).mean())
         assert found.kind != "base" or "the answer is the base" in found.notes[-1]
@@ -99,9 +101,9 @@ def test_nothing_to_gain_leaves_the_base_or_a_bias_that_costs_nothing():
 
 
 def test_the_family_of_lower_held_out_loss_is_chosen():
-    fit = tables(2500, lack=1.0)
+    fit = tables(1200, lack=1.0)
     found = fit_all(
-        learning(fit), {"noise": np.arange(5, 25), "telling": np.arange(5)}, ResolvedGoal(TARGETS), SETTINGS
+        learning(fit), {"noise": np.arange(5, 25), "telling": np.arange(5)}, ResolvedGoal(TARGETS), LINEAR
     )
     assert "telling" in found.candidate.name
     assert any("noise" in note for note in found.notes)
@@ -116,18 +118,18 @@ def test_a_class_without_samples_keeps_its_logit():
 
 
 def test_all_classes_as_targets_are_fitted_and_get_no_bias():
-    fit, test = tables(2500), tables(4000, seed=1)
+    fit, test = tables(1000), tables(4000, seed=1)
     targets = np.arange(4)
-    found = fit_all(learning(fit), {"all": np.arange(25)}, ResolvedGoal(targets), SETTINGS)
+    found = fit_all(learning(fit), {"all": np.arange(25)}, ResolvedGoal(targets), LINEAR)
     assert found.kind == "fit" and not found.bias.any()
     assert applied(found, test, targets).mean() > (test.Z.argmax(axis=1) == test.labels).mean() + 0.05
 
 
 def test_the_same_seed_gives_the_same_patch():
-    fit = tables(800)
+    fit = tables(500)
+    small = replace(SETTINGS, hidden=8, folds=3)
     one, other = (
-        fit_all(learning(fit), {"all": np.arange(25)}, ResolvedGoal(TARGETS), SETTINGS, seed=3)
-        for _ in range(2)
+        fit_all(learning(fit), {"all": np.arange(25)}, ResolvedGoal(TARGETS), small, seed=3) for _ in range(2)
     )
     assert np.array_equal(one.candidate.patch.weight, other.candidate.patch.weight)
     assert np.array_equal(one.bias, other.bias)
@@ -135,13 +137,13 @@ def test_the_same_seed_gives_the_same_patch():
 
 def test_choices_are_judged_on_the_samples_named():
     """Half of the samples are memorised: the base is sure and right on them."""
-    fit = tables(2000, lack=2.0)
+    fit = tables(800, lack=2.0)
     Z = fit.Z.copy()
-    seen = np.arange(2000) < 1000
+    seen = np.arange(800) < 300
     Z[np.flatnonzero(seen), fit.labels[seen]] += 20
     some = Learning(Table(fit.T, Z, fit.labels), ~seen)
-    found = fit_all(some, {"all": np.arange(25)}, ResolvedGoal(TARGETS), SETTINGS)
-    assert len(found.choice.right) == 1000
+    found = fit_all(some, {"all": np.arange(25)}, ResolvedGoal(TARGETS), LINEAR)
+    assert len(found.choice.right) == 500
 
 
 def test_a_patch_that_costs_a_class_too_much_is_weakened():
@@ -161,7 +163,7 @@ def test_a_patch_that_costs_a_class_too_much_is_weakened():
 
 
 def test_a_budget_is_kept_and_the_telling_neurons_are_found():
-    fit, test = tables(2500, noise=40), tables(4000, seed=1, noise=40)
+    fit, test = tables(1000, noise=40), tables(4000, seed=1, noise=40)
     found = fit_all(
         learning(fit), {"all": np.arange(45)}, ResolvedGoal(TARGETS), replace(SETTINGS, budget=24)
     )
@@ -195,9 +197,9 @@ def numbers(found):
     return np.count_nonzero(patch.weight) + np.count_nonzero(patch.bias)
 
 
-@pytest.mark.parametrize("budget", [1, 2, 3, 4, 7, 8, 12, 30])
+@pytest.mark.parametrize("budget", [1, 2, 3, 4, 7, 8, 18])
 def test_a_budget_is_never_exceeded_however_small(budget):
-    fit = tables(1200, lack=2.0)
+    fit = tables(800, lack=2.0)
     found = fit_all(
         learning(fit), {"all": np.arange(25)}, ResolvedGoal(TARGETS), replace(SETTINGS, budget=budget)
     )
@@ -228,7 +230,7 @@ def test_where_no_neuron_for_all_classes_is_affordable_the_targets_get_synapses(
 
 
 def test_synapses_are_limited_but_not_biases():
-    fit = tables(1500, lack=2.0)
+    fit = tables(600, lack=2.0)
     found = fit_all(
         learning(fit), {"all": np.arange(25)}, ResolvedGoal(TARGETS), replace(SETTINGS, synapses=9)
     )
@@ -242,9 +244,9 @@ def test_small_patches_find_the_telling_neurons(choose):
 
 
 def test_all_classes_are_judged_by_the_overall_accuracy_against_a_bias_for_each():
-    fit, test = tables(2500, lack=2.0), tables(4000, seed=1, lack=2.0)
+    fit, test = tables(1200, lack=2.0), tables(4000, seed=1, lack=2.0)
     found = fit_all(
-        learning(fit), {"all": np.arange(25)}, ResolvedGoal(np.arange(4), max_class_drop=5.0), SETTINGS
+        learning(fit), {"all": np.arange(25)}, ResolvedGoal(np.arange(4), max_class_drop=5.0), LINEAR
     )
     was, now = test.Z.argmax(axis=1) == test.labels, applied(found, test, np.arange(4))
     biased = (test.Z + found.control.astype(np.float32)).argmax(axis=1) == test.labels
@@ -254,12 +256,10 @@ def test_all_classes_are_judged_by_the_overall_accuracy_against_a_bias_for_each(
 
 def test_all_classes_with_nothing_to_learn_leave_a_bias_or_the_base():
     fit = tables(1500, strength=0.0, lack=2.0)
-    found = fit_all(learning(fit), {"all": np.arange(25)}, ResolvedGoal(np.arange(4)), SETTINGS)
+    found = fit_all(learning(fit), {"all": np.arange(25)}, ResolvedGoal(np.arange(4)), LINEAR)
     assert found.kind == "bias" and found.bias[0] > found.bias[1]
     even = tables(1500, strength=0.0, lack=0.0)
-    assert (
-        fit_all(learning(even), {"all": np.arange(25)}, ResolvedGoal(np.arange(4)), SETTINGS).kind == "base"
-    )
+    assert fit_all(learning(even), {"all": np.arange(25)}, ResolvedGoal(np.arange(4)), LINEAR).kind == "base"
 
 
 @pytest.mark.parametrize("spoil", ["constant", "collinear", "separable", "few"])
@@ -273,11 +273,12 @@ def test_awkward_tables_give_finite_weights(spoil):
     if spoil == "separable":
         T[:, 0] = (fit.labels == 0) * 100.0
         Z[:] = 0
-    table = Table(T, Z, fit.labels).rows(np.arange(12 if spoil == "few" else 240))
-    for budget in (None, 40):
+    table = Table(T, Z, fit.labels).rows(np.arange(12 if spoil == "few" else 150))
+    for budget in (None, 20):
         folds = None if spoil == "few" else 3
         settings = replace(SETTINGS, budget=budget, hidden=4, folds=folds)
-        found = fit_all(learning(table), {"all": np.arange(25)}, ResolvedGoal(TARGETS), settings)
+        with short_trainings():
+            found = fit_all(learning(table), {"all": np.arange(25)}, ResolvedGoal(TARGETS), settings)
         assert np.isfinite(found.bias).all()
         if found.candidate is not None:
             assert all(np.isfinite(part).all() for part in vars(found.candidate.patch).values())
@@ -285,7 +286,7 @@ def test_awkward_tables_give_finite_weights(spoil):
 
 def test_where_all_target_samples_are_right_already_all_samples_decide():
     """As on samples that the base has nearly all memorised."""
-    fit = tables(3000, lack=0.0)
+    fit = tables(1200, lack=0.0)
     Z = fit.Z.copy()
     own = np.flatnonzero(fit.labels == 0)
     Z[own, 0] += 20
@@ -469,8 +470,8 @@ def test_the_loss_of_a_candidate_is_made_once(monkeypatch):
 
 
 def test_what_a_fold_holds_out_has_not_leaked_into_its_weights():
-    table = tables(1200, noise=60, classes=6)
-    folds = Folds.of(table.labels, 20, seed=0)
+    table = tables(600, noise=60)
+    folds = Folds.of(table.labels, 10, seed=0)
     found = fit_linear(table, np.arange(table.T.shape[1]), "all", folds)
     ridge = float(found.name.split()[-1])
     logits = table.Z.copy()
@@ -495,16 +496,17 @@ def test_an_mlp_that_the_first_folds_speak_against_is_trained_no_further(monkeyp
     folds = Folds.of(table.labels, 5, seed=0)
     path = search_ridges(table, columns, "all", folds)
     straight = path.candidate()
-    assert mlp.fit_mlp(path, straight, decays=(0.1,)) == []
+    small = partial(mlp.fit_mlp, path, hidden=32)
+    assert small(straight, decays=(0.1,)) == []
     assert len(trained) == 1
     useless = replace(straight, held_out=np.zeros_like(straight.held_out))  # and one that it does not
-    assert len(mlp.fit_mlp(path, useless, decays=(1.0,))) == 2
+    assert len(small(useless, decays=(1.0,))) == 2
     assert len(trained) == 6
     first, flattered = folds.held_out(0), straight.held_out.copy()  # and one that the first speaks for alone
-    flattered[first] = 0.4 * flattered[first] + 0.6 * table.Z[first]
-    assert mlp.fit_mlp(path, replace(straight, held_out=flattered), decays=(0.1,)) == []
+    flattered[first] = 0.25 * flattered[first] + 0.75 * table.Z[first]
+    assert small(replace(straight, held_out=flattered), decays=(0.1,)) == []
     assert len(trained) == 6 + 3
-    assert len(mlp.fit_mlp(path, straight, decays=(0.1,), always=True)) == 2  # of use to a goal, perhaps
+    assert len(small(straight, decays=(0.1,), always=True)) == 2  # of use to a goal, perhaps
 
 
 def test_decays_that_are_tried_together_end_where_each_would(monkeypatch):

@@ -59,7 +59,7 @@ def fitted(table: Table, metric, settings: FitSettings = QUICK, drop: float = 10
 @pytest.mark.parametrize("word", ["balanced", "worst", "f1", "iou"])
 def test_a_metric_gains_more_than_biases_give_it(word):
     metric = metric_of(word, [f"class {c}" for c in range(4)])
-    table, test = classes(2500, 0), classes(20_000, 1)
+    table, test = classes(2000, 0), classes(10_000, 1)
     found = fitted(table, metric)
     assert found.kind == "fit"
     control = Predictions(test.labels, (test.Z + found.control).argmax(axis=1), test.Z)
@@ -71,8 +71,8 @@ def test_a_metric_gains_more_than_biases_give_it(word):
 def test_the_limit_is_kept_with_more_recall_than_a_better_cut_alone_gives():
     metric = metric_of("recall@fpr=0.02", TWO)
     kept, recall = [], []
-    for seed in range(10):
-        table, test = detector(2000, seed), detector(20_000, 100 + seed)
+    for seed in range(6):
+        table, test = detector(1200, seed), detector(10_000, 100 + seed)
         found = fitted(table, metric, columns=6)
         assert found.kind == "fit"
         own, false, samples = metric.at_cut(said_of(found, test))
@@ -102,8 +102,8 @@ def test_a_base_that_keeps_the_limit_by_luck_alone_is_given_a_margin():
 def test_where_neurons_tell_nothing_the_answer_is_the_cut():
     """Mostly: chance makes some of a few patches look a little better, which then does no harm either."""
     metric, kinds = metric_of("recall@fpr=0.02", TWO), []
-    for seed in range(8):
-        both = [detector(n, seed + n) for n in (1500, 10_000)]
+    for seed in range(6):
+        both = [detector(n, seed + n) for n in (1000, 10_000)]
         draw = np.random.default_rng(seed).normal
         table, test = (
             Table(draw(size=(len(one.labels), 6)).astype(np.float32), one.Z, one.labels) for one in both
@@ -111,7 +111,7 @@ def test_where_neurons_tell_nothing_the_answer_is_the_cut():
         found = fitted(table, metric, columns=6)
         kinds.append(found.kind)
         assert metric.value(said_of(found, test)) == pytest.approx(metric.value(base(test)), abs=0.01)
-    assert kinds.count("bias") >= 5 and set(kinds) <= {"bias", "fit"}
+    assert kinds.count("bias") >= 4 and set(kinds) <= {"bias", "fit"}
     alone = fitted(table, metric, columns=0)
     assert alone.kind == "bias" and alone.bias[1] < 0 and alone.bias[0] == 0
 
@@ -134,7 +134,7 @@ def test_a_precision_that_nothing_reaches_leaves_the_base():
 
 def test_the_drops_allowed_hold():
     metric = metric_of("worst", [f"class {c}" for c in range(4)])
-    table, test = classes(2500, 0), classes(20_000, 1)
+    table, test = classes(1500, 0), classes(10_000, 1)
     was = base(test)
     drops = []
     for drop in (0.0, 100.0):

@@ -136,7 +136,7 @@ def test_calibration_by_mu_is_a_bias():
         np.testing.assert_array_equal((softmax * factor).argmax(axis=1), ONE_LABEL.predict_biased(Z, bias))
 
 
-@settings(max_examples=40)
+@settings(max_examples=15)
 @given(st.integers(0, 10_000), st.sampled_from([(0, 0.5, 1, 2, 4), None]))
 def test_who_may_lose_more_never_gets_less(seed, scales):
     Z, labels, targets, prefix = table(seed, targets=(0, 1, 3))
