@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from onnxtweak.engine.machine.large_arrays import let_go_rows, light_parts
-from onnxtweak.engine.machine.narrow_rows import row_max, row_sums
+from onnxtweak.engine.machine.large_arrays import LIGHT, let_go_rows, light_parts
+from onnxtweak.engine.machine.narrow_rows import is_narrow, row_max, row_sums, sum_of_columns
 
 # Numbers of a block of rows on a GPU: it is worth the start of an operation.
 _ON_GPU = 2**26
@@ -22,6 +22,11 @@ def row_blocks(Z: Any) -> Iterator[slice]:
 
 def softmax(logits: Any, xp: ModuleType = np) -> Any:
     """Probabilities (N, C) of logits (N, C), in their dtype. xp : NumPy or CuPy."""
+    if is_narrow(logits) and logits.size <= LIGHT:
+        columns = np.ascontiguousarray(logits.T)
+        columns = np.exp(columns - columns.max(axis=0))
+        columns /= sum_of_columns(columns)
+        return np.ascontiguousarray(columns.T)
     p = xp.exp(logits - row_max(logits)[:, None])
     p /= row_sums(p)[:, None]
     return p

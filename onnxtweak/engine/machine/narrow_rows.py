@@ -22,17 +22,23 @@ _LANES = 8
 
 def row_max(array: Any) -> Any:
     """`array.max(axis=1)`, (N,), of an array (N, C), NumPy's or CuPy's."""
-    return _by_columns(_max_of_columns, array) if _is_narrow(array) else array.max(axis=1)
+    return _by_columns(_max_of_columns, array) if is_narrow(array) else array.max(axis=1)
 
 
 def row_sums(array: Any) -> Any:
     """`array.sum(axis=1)`, (N,), of an array (N, C), NumPy's or CuPy's."""
-    return _by_columns(sum_of_columns, array) if _is_narrow(array) else array.sum(axis=1)
+    return _by_columns(sum_of_columns, array) if is_narrow(array) else array.sum(axis=1)
 
 
-def narrow(columns: int) -> bool:
-    """Whether rows of so many numbers are better taken column by column."""
-    return 0 < columns <= _NARROW
+def is_narrow(array: Any) -> bool:
+    """Whether the rows of an array (N, C) are better taken column by column: few floats, in NumPy's hands."""
+    return (
+        type(array) is np.ndarray
+        and array.ndim == 2
+        and 0 < array.shape[1] <= _NARROW
+        and array.dtype.char in "fd"
+        and array.flags.c_contiguous
+    )
 
 
 def sum_of_columns(columns: np.ndarray) -> np.ndarray:
@@ -52,16 +58,6 @@ def sum_of_columns(columns: np.ndarray) -> np.ndarray:
 
 def _max_of_columns(columns: np.ndarray) -> np.ndarray:
     return np.maximum.reduce(columns, axis=0)
-
-
-def _is_narrow(array: Any) -> bool:
-    return (
-        isinstance(array, np.ndarray)
-        and array.ndim == 2
-        and narrow(array.shape[1])
-        and array.dtype.char in "fd"
-        and array.flags.c_contiguous
-    )
 
 
 def _by_columns(function: Callable[[np.ndarray], np.ndarray], array: np.ndarray) -> np.ndarray:

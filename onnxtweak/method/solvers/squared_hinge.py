@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
 
+from onnxtweak.engine.machine.narrow_rows import row_max, row_sums
 from onnxtweak.method.folds import Arrays, digest_of
 from onnxtweak.method.solvers.lbfgs import lbfgs
 from onnxtweak.method.table import Table
@@ -111,7 +113,7 @@ def lead(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
     rivals = scores.copy()
     own = rivals[rows, labels]
     rivals[rows, labels] = -np.inf
-    return own - rivals.max(axis=1)
+    return own - row_max(rivals)
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,9 +225,10 @@ class _Hinges:
         return found
 
     def value(self, scores: np.ndarray, U: np.ndarray) -> tuple[float, np.ndarray]:
-        rows, total = np.arange(len(self.labels)), self.Z + scores
-        hinges = total - total[rows, self.labels][:, None] + self.margin
-        hinges[rows, self.labels] = 0
+        hinges = self.Z + scores
+        hinges -= hinges.reshape(-1)[self._own][:, None]
+        hinges += self.margin
+        hinges.reshape(-1)[self._own] = 0
         np.maximum(hinges, 0, out=hinges)
         return float((self.penalty * hinges**2).sum(dtype=np.float64) + (U**2).sum() / 2), hinges
 
@@ -239,5 +242,10 @@ class _Hinges:
 
     def _against_own(self, of_rivals: np.ndarray) -> np.ndarray:
         """What pushes rivals down pushes the row's own class up as much."""
-        of_rivals[np.arange(len(self.labels)), self.labels] = -of_rivals.sum(axis=1)
+        of_rivals.reshape(-1)[self._own] = -row_sums(of_rivals)
         return of_rivals
+
+    @cached_property
+    def _own(self) -> np.ndarray:
+        """Where in a flat (n, C) each row's own class is."""
+        return np.arange(0, self.Z.size, self.Z.shape[1]) + self.labels

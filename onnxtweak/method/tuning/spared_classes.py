@@ -221,8 +221,7 @@ class Ledger:
                 count = int(np.count_nonzero(change))
                 return _Raised(bias, self._surer(earned, right), count, float(np.sqrt(overall)))
             for c in lacking.tolist():
-                gap = top - self._column(c, bias)
-                gap[predicted == c] = np.inf
+                gap = np.where(predicted == c, np.inf, top - self._column(c, bias))
                 step = self._step(gap, c, float(missing[c]))
                 if step is None:
                     return None
