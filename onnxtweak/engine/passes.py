@@ -234,10 +234,24 @@ def plan_of(
         reserved_bytes=engine.reserved_bytes,
         samples=folding.samples or samples,
     )
+    return plan_batches(
+        _values_of_sample(subject, values), subject.largest, subject.batch, engine.settings, context
+    )
+
+
+def bytes_at_positions(subject: Subject, taps: Sequence[Tap]) -> int:
+    """What is held, at least, of samples with scores at positions where taps are read there; else 0.
+
+    A pass takes one sample at a time where `--memory` is little, and checks of a written file two.
+    """
+    return 2 * 4 * _values_of_sample(subject, sum(tap.neurons for tap in taps)) if subject.sizes else 0
+
+
+def _values_of_sample(subject: Subject, values: int) -> int:
+    """How many values a pass holds of a sample, that takes so many out of the model at each position."""
     each = (values + subject.classes) * subject.positions
     # Of positions some are kept: what the model holds meanwhile is more, and a patch may hold as much again.
-    each += 2 * subject.maps if subject.sizes else 0
-    return plan_batches(each, subject.largest, subject.batch, engine.settings, context)
+    return each + 2 * subject.maps if subject.sizes else each
 
 
 def _open_exposed(

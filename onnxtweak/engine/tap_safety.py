@@ -87,6 +87,7 @@ def safe_taps(
     feeds : some samples by input name. On a GPU, where every session chooses its kernels anew, all are kept.
     progress : of the search, where there has to be one. Raises ModelError when none is left.
     """
+    feeds = _at_positions(subject, taps, feeds)
     unchanged, device = _logits(subject, (), feeds, settings)
     if device != "cpu" or not taps:
         return SafeTaps(tuple(taps), ())
@@ -127,6 +128,7 @@ def readable_operators(
     progress: Progress = silent,
 ) -> list[str]:
     """Operators, of the most frequent ones, all of whose taps are safe; the most frequent first."""
+    feeds = _at_positions(subject, taps, feeds)
     trial = _TapTrial(subject, feeds, settings, _logits(subject, (), feeds, settings)[0])
     frequent = Counter(tap.op for tap in taps).most_common(min(_OPERATORS, most_trials(subject)))
     found = []
@@ -136,6 +138,15 @@ def readable_operators(
         progress.advance(1)
     progress.finish()
     return found
+
+
+def _at_positions(
+    subject: Subject, taps: Sequence[Tap], feeds: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """As many of the samples as taps at every position leave room for: they are larger than the maps."""
+    values = sum(tap.neurons for tap in taps) * subject.positions if subject.sizes else 1
+    most = max(_fewest(subject), _MOST_VALUES // max(values, 1))
+    return {name: rows[:most] for name, rows in feeds.items()}
 
 
 def _search(trial: _TapTrial, taps: Sequence[Tap], progress: Progress) -> list[Tap]:

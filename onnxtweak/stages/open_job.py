@@ -22,7 +22,7 @@ from onnxtweak.engine.answer.answered import answered
 from onnxtweak.engine.backends import open_backend
 from onnxtweak.engine.machine.memory_plan import model_room, too_little
 from onnxtweak.engine.opened import Opened, open_model, starting
-from onnxtweak.engine.passes import Engine, RunStats, known_by_memory
+from onnxtweak.engine.passes import Engine, RunStats, bytes_at_positions, known_by_memory
 from onnxtweak.engine.scoring.scoring import shard_for
 from onnxtweak.engine.session import runtime_version
 from onnxtweak.engine.subject import Subject, few_samples, hidden, measured, watchable
@@ -252,7 +252,7 @@ def _job(
         watched = watch_taps(opened, subject, Hidden(found, shapes), tried, taps, settings, progress)
         splits = replace(splits, notes=(*splits.notes, *watched.notes))
     origin = replace(origin, alone=settled.alone)
-    short = filter(None, [too_little(settings.memory, reserved)])
+    short = filter(None, [too_little(settings.memory, reserved + bytes_at_positions(subject, watched.taps))])
     splits = replace(splits, notes=(*splits.notes, *short))
     names = class_names(splits.classes, subject.classes)
     engine = known_by_memory(opened_engine, subject, watched.taps)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from onnxtweak.engine import tap_safety
 from onnxtweak.engine.latency import Latency
-from onnxtweak.engine.passes import plan_of
+from onnxtweak.engine.passes import bytes_at_positions, plan_of
 from onnxtweak.engine.session import Session
-from onnxtweak.engine.subject import smallest_samples
+from onnxtweak.engine.subject import few_samples, smallest_samples
 from onnxtweak.engine.tap_safety import neutral_samples, trial_samples
 from onnxtweak.goal import ResolvedGoal
 from onnxtweak.settings import DataSettings, EngineSettings, TapSettings
@@ -85,6 +87,38 @@ def test_a_pass_counts_what_the_model_holds_of_a_picture(pictures):
     engine = replace(pictures.engine, settings=EngineSettings(memory=2 * 10**9))
     assert plan_of(large, engine, 0, 500, "cpu").batch == 1
     assert plan_of(replace(large, maps=1), engine, 0, 500, "cpu").batch == 4
+
+
+def test_taps_at_positions_are_tried_on_as_many_samples_as_they_leave_room_for(pictures, monkeypatch):
+    channels = sum(tap.neurons for tap in pictures.taps) * pictures.subject.positions
+    monkeypatch.setattr(tap_safety, "_MOST_VALUES", channels)
+    monkeypatch.setattr(tap_safety, "_FEWEST", 1)
+    plain, given = pictures.subject.run, []
+
+    class Noted(type(pictures.subject)):
+        def run(self, session, output, samples, slot=None):
+            given.append({len(rows) for rows in samples.values()})
+            return plain(session, output, samples, slot)
+
+    feeds = few_samples(pictures.opened, pictures.splits.fit, 2)
+    assert all(len(rows) == 2 for rows in feeds.values())
+    noted = Noted(**vars(pictures.subject))
+    tap_safety.safe_taps(noted, pictures.taps, feeds, pictures.engine.settings)
+    assert given[0] == {1}
+
+
+def test_what_a_picture_takes_is_said_before_the_work(pictures):
+    reserved, taps = pictures.engine.reserved_bytes, pictures.taps
+    picture = bytes_at_positions(pictures.subject, taps)
+    channels = sum(tap.neurons for tap in taps) + pictures.subject.classes
+    assert picture == 8 * (channels * pictures.subject.positions + 2 * pictures.subject.maps)
+    assert bytes_at_positions(replace(pictures.subject, sizes=()), taps) == 0
+    enough = math.ceil((256 * 2**20 + reserved + picture) / 0.75)
+    for memory, short in ((enough - picture, True), (enough + 4, False)):
+        settings = replace(pictures.engine.settings, memory=memory)
+        model, data = str(pictures.opened.model.path), pictures.origin.data
+        notes = prepare(model, data, settings, TapSettings(), silent).splits.notes
+        assert any("may be exceeded" in note for note in notes) == short
 
 
 def test_of_many_positions_some_tell_what_rounding_would_lose(pictures, monkeypatch):
