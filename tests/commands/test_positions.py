@@ -6,6 +6,7 @@ import base64
 import io
 import re
 import shutil
+from functools import cache
 
 import numpy as np
 import onnx
@@ -30,6 +31,7 @@ from onnxtweak.model.file.tweak_metadata import tweaks_inside
 from onnxtweak.settings import (
     DataSettings,
     EngineSettings,
+    FitSettings,
     JoinSettings,
     OutputSettings,
     TapSettings,
@@ -42,13 +44,23 @@ from tests.support.at_positions import CLASSES, KINDS, LACKING, model_at_positio
 from tests.support.nets import NetBuilder, mlp
 from tests.support.plain_session import plain_session
 
-QUICK = {"backend": "numpy", "hidden": 0, "device": "cpu"}
+QUICK = {"backend": "numpy", "hidden": 0, "device": "cpu", "max_class_drop": "none"}
 
 
-@pytest.fixture(scope="module", params=KINDS)
-def made(request, tmp_path_factory):
-    samples = 60 if request.param.startswith("pixels") else 160  # which have more positions each
-    return model_at_positions(request.param, tmp_path_factory.mktemp(request.param), samples)
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """A model of each kind, made once."""
+
+    def make(kind):
+        samples = 40 if kind.startswith("pixels") else 160  # which have more positions each
+        return model_at_positions(kind, tmp_path_factory.mktemp(kind), samples)
+
+    return cache(make)
+
+
+@pytest.fixture(params=KINDS)
+def made(request, models):
+    return models(request.param)
 
 
 def run_file(path, x):
@@ -76,28 +88,32 @@ def test_accuracy_is_of_all_positions(made):
 
 
 @pytest.fixture(scope="module")
-def patched(made, tmp_path_factory):
-    """What commands make of the model, each once: result, file, tweak."""
+def patched(tmp_path_factory):
+    """What commands make of a model, each once: result, file, tweak."""
+
+    def by(made, command):
+        folder = tmp_path_factory.mktemp(command)
+        new, tweak = folder / "new.onnx", folder / "new.safetensors"
+        asked = {} if command == "augment" else {"target": LACKING}
+        if command == "fit":
+            asked |= {"max_class_drop": "none", "hidden": 0}
+        files = {"data": made.data, "output": new, "tweak": tweak}
+        found = getattr(onnxtweak, command)(made.model, **files, **asked, backend="numpy", device="cpu")
+        return found, new, tweak
+
     kept = {}
 
-    def by(command):
-        if command not in kept:
-            folder = tmp_path_factory.mktemp(command)
-            new, tweak = folder / "new.onnx", folder / "new.safetensors"
-            asked = {} if command == "augment" else {"target": LACKING}
-            if command == "fit":
-                asked |= {"max_class_drop": "none", "hidden": 0}
-            files = {"data": made.data, "output": new, "tweak": tweak}
-            found = getattr(onnxtweak, command)(made.model, **files, **asked, backend="numpy", device="cpu")
-            kept[command] = found, new, tweak
-        return kept[command]
+    def once(made, command):
+        if (made.model, command) not in kept:
+            kept[made.model, command] = by(made, command)
+        return kept[made.model, command]
 
-    return by
+    return once
 
 
 def test_the_lacking_class_is_learnt_and_the_file_shows_it(made, patched, tmp_path):
     again, back = tmp_path / "again.onnx", tmp_path / "back.onnx"
-    fitted, new, tweak = patched("fit")
+    fitted, new, tweak = patched(made, "fit")
     assert {check.name: check.passed for check in fitted.checks}["simulation"]
     assert all(check.passed for check in fitted.checks) and fitted.verdict.unit == "positions"
     wanted = made.labels == LACKING
@@ -110,10 +126,9 @@ def test_the_lacking_class_is_learnt_and_the_file_shows_it(made, patched, tmp_pa
     assert back.read_bytes() == made.model.read_bytes()
 
 
-def test_any_number_of_positions_can_be_asked_of_the_new_file(tmp_path):
-    made = model_at_positions("tokens", tmp_path, samples=80)
-    new = tmp_path / "new.onnx"
-    onnxtweak.fit(made.model, data=made.data, target=LACKING, output=new, **QUICK)
+def test_any_number_of_positions_can_be_asked_of_the_new_file(models, patched):
+    made = models("tokens")
+    _, new, _ = patched(made, "fit")
     assert shown(new, made.x[:2], made.class_axis).shape == (2, 9)
 
 
@@ -195,10 +210,18 @@ def test_a_classifier_wants_one_label_each(tmp_path):
         onnxtweak.evaluate(model, data=data)
 
 
-@pytest.mark.parametrize("command", ["join", "retrain", "augment"])
+@pytest.mark.parametrize(
+    ("made", "command"),
+    [
+        *((kind, "join") for kind in KINDS),
+        *((kind, "retrain") for kind in ("pixels-last", "tokens")),
+        *((kind, "augment") for kind in KINDS if kind != "pixels"),  # which `pixels-argmax` are inside
+    ],
+    indirect=["made"],
+)
 def test_a_method_of_the_thesis_patches_every_position(made, patched, tmp_path, command):
     back = tmp_path / "back.onnx"
-    found, new, _ = patched(command)
+    found, new, _ = patched(made, command)
     assert {check.name for check in found.checks if check.passed} >= {"simulation", "neutral", "reload"}
     wanted = made.labels == LACKING
     was, now = (shown(path, made.x, made.class_axis) == made.labels for path in (made.model, new))
@@ -246,6 +269,7 @@ def test_the_same_bytes_however_rows_are_cut(tmp_path):
 def test_methods_are_compared_there_and_one_is_written(tmp_path):
     made, new = model_at_positions("tokens", tmp_path), tmp_path / "new.onnx"
     asked = {"targets": TargetSettings((str(LACKING),)), "methods": ("join", "SR-1", "cRT", "AAN", "fit")}
+    asked |= {"settings": FitSettings(hidden=0)}
     data, output = DataSettings((str(made.data),)), OutputSettings(str(new))
     found = compare(model=str(made.model), data=data, write="SR-1", output=output, **asked)
     reached = {one.method: one.at[0][0] for one in found.standings}
@@ -265,7 +289,7 @@ def test_maps_are_pooled_over_all_of_a_sample_or_not_at_all(tmp_path):
 @pytest.mark.parametrize(("kind", "hidden"), [("pixels-last", 0), ("tokens", 8)])
 def test_what_a_sample_is_like_as_a_whole_is_read_too(tmp_path, kind, hidden):
     """A class is there in samples whose input is high on the whole, wherever its score is not the lowest."""
-    made = model_at_positions(kind, tmp_path, samples=80)
+    made = model_at_positions(kind, tmp_path, samples=48)
     high = made.x.reshape(len(made.x), -1).mean(axis=1) > 0
     labels = np.where(high.reshape(-1, *(1 for _ in made.labels.shape[1:])), 3, made.labels)
     x = made.x + np.where(high, 0.2, -0.2).reshape(-1, *(1 for _ in made.x.shape[1:])).astype(np.float32)
@@ -287,7 +311,7 @@ def test_what_a_sample_is_like_as_a_whole_is_read_too(tmp_path, kind, hidden):
 @pytest.mark.parametrize("alone", [False, True])
 def test_listed_samples_are_listed_positions(tmp_path, alone):
     """Every position that has a label, counted as the written file shows it."""
-    made, new = model_at_positions("frames", tmp_path, samples=80), tmp_path / "new.onnx"
+    made, new = model_at_positions("frames", tmp_path, samples=60), tmp_path / "new.onnx"
     x, labels = made.x[:4] * np.float32(1.05), made.labels[:4].copy()
     labels[:, 0] = -1
     must, lock = tmp_path / "must.npz", tmp_path / "lock.npz"
@@ -308,7 +332,7 @@ def test_listed_samples_are_listed_positions(tmp_path, alone):
 
 
 def test_the_page_draws_what_is_shown_at_pixels(tmp_path):
-    made, report = model_at_positions("pixels", tmp_path, samples=30), tmp_path / "r.html"
+    made, report = model_at_positions("pixels", tmp_path, samples=20), tmp_path / "r.html"
     found = onnxtweak.fit(
         made.model, data=made.data, target=LACKING, report=report, output=tmp_path / "n", **QUICK
     )
@@ -336,7 +360,7 @@ def test_positions_that_contradict_each_other_are_named(tmp_path):
 
 
 def test_decisions_are_kept_at_positions(tmp_path):
-    made = model_at_positions("frames", tmp_path, samples=80)
+    made = model_at_positions("frames", tmp_path, samples=60)
     np.savez(tmp_path / "keep.npz", x=made.x[::-1][:40] * 1.1)
     asked = {"target": LACKING, "output": tmp_path / "new.onnx"}
     fitted = onnxtweak.fit(made.model, data=made.data, keep=tmp_path / "keep.npz", **asked, **QUICK)
@@ -354,7 +378,7 @@ def test_a_slot_takes_tweaks_there(made, patched, tmp_path):
     constant, empty, tweaks = tmp_path / "c.onnx", tmp_path / "slot.onnx", []
     for command in ("fit", "join"):
         tweaks.append(tmp_path / f"{command}.safetensors")
-        shutil.copy(patched(command)[2], tweaks[-1])
+        shutil.copy(patched(made, command)[2], tweaks[-1])
     slot(model=str(made.model), tweaks=list(map(str, tweaks)), output=OutputSettings(str(empty)))
     loaded = plain_session(str(empty))
     assert np.array_equal(loaded.run(None, {"x": made.x})[0], run_file(made.model, made.x))
@@ -373,12 +397,12 @@ def test_a_slot_takes_tweaks_there(made, patched, tmp_path):
     ("change", "what"),
     [
         (lambda y: y[:0], "no samples"),
-        (lambda y: np.full(y.shape, 255, np.uint8), "none of the 15,360 positions has a label"),
+        (lambda y: np.full(y.shape, 255, np.uint8), "none of the 1,280 positions has a label"),
         (lambda y: y.astype(np.float32), r"are float32.*\n.*astype\('int64'\)"),
     ],
 )
 def test_samples_without_a_class_anywhere_are_refused(tmp_path, change, what):
-    made = model_at_positions("pixels", tmp_path)
+    made = model_at_positions("pixels", tmp_path, samples=20)
     labels = change(made.labels)
     np.savez(made.data, x=made.x[: len(labels)], y=labels)
     with pytest.raises(DataError) as caught:
@@ -388,9 +412,9 @@ def test_samples_without_a_class_anywhere_are_refused(tmp_path, change, what):
 
 @pytest.mark.parametrize("asked", [{"slice": "site"}, {"group": "site", "target": LACKING}])
 def test_columns_of_groups_are_of_samples(tmp_path, asked):
-    made = model_at_positions("frames", tmp_path, samples=80)
+    made = model_at_positions("frames", tmp_path, samples=60)
     np.savez(made.data, x=made.x, y=made.labels, site=np.arange(len(made.x)) % 12)
-    fitted = onnxtweak.fit(made.model, data=made.data, by="site", max_class_drop="none", **asked, **QUICK)
+    fitted = onnxtweak.fit(made.model, data=made.data, by="site", **asked, **QUICK)
     sizes = [group.samples for group in fitted.verdict.groups]
     assert sum(sizes) == fitted.verdict.samples and all(size % made.labels[0].size == 0 for size in sizes)
 
@@ -422,7 +446,7 @@ def test_maps_with_an_axis_of_one_are_read_at_the_positions_drawn(tmp_path):
 
 
 def test_an_output_may_have_its_classes_on_another_axis_than_the_scores(tmp_path):
-    made = model_at_positions("frames", tmp_path, samples=80)
+    made = model_at_positions("frames", tmp_path, samples=60)
     proto = onnx.load(made.model)
     proto.graph.node[-1].output[0] = "scores first"
     proto.graph.node.append(helper.make_node("Transpose", ["scores first"], ["answer"], perm=[0, 2, 1]))
@@ -462,7 +486,7 @@ def test_an_axis_that_was_said_is_known_of_the_new_file(tmp_path):
     own = net.op("Transpose", net.conv(hidden, (12, CLASSES), kernel=1), perm=[0, 2, 3, 1])
     declared, x = (
         {"x": (TensorProto.FLOAT, ["N", 3, 4, 9])},
-        rng.normal(0, 1, (60, 3, 4, 9)).astype(np.float32),
+        rng.normal(0, 1, (40, 3, 4, 9)).astype(np.float32),
     )
     whole = net.model(declared, {own: (TensorProto.FLOAT, [None] * 4)})
     (truth,) = plain_session(whole.SerializeToString()).run(None, {"x": x})
@@ -484,9 +508,8 @@ def test_an_axis_that_was_said_is_known_of_the_new_file(tmp_path):
 
 
 @pytest.mark.parametrize("way", [[], ["--slot"], ["--shadow"]])
-def test_a_tweak_of_another_model_is_named_before_anything_else(way, tmp_path, capsys):
-    one, other = (model_at_positions(kind, tmp_path, samples=40) for kind in ("tokens", "pixels"))
-    onnxtweak.fit(other.model, data=other.data, target=2, tweak=tmp_path / "t.safetensors", **QUICK)
-    words = ["apply", str(one.model), str(tmp_path / "t.safetensors"), "-o", str(tmp_path / "n.onnx")]
+def test_a_tweak_of_another_model_is_named_before_anything_else(way, models, patched, tmp_path, capsys):
+    _, _, tweak = patched(models("pixels"), "fit")
+    words = ["apply", str(models("tokens").model), str(tweak), "-o", str(tmp_path / "n.onnx")]
     assert main([*words, *way]) == 2
     assert "error: the tweak belongs to another model" in capsys.readouterr().err
