@@ -27,7 +27,7 @@ from tests.support.plain_session import plain_session
 QUICK = {"backend": "numpy", "device": "cpu", "hidden": 0}
 MASKS = ("mask", "mask-squeezed", "roll")
 # Of maps a few samples have as many positions.
-SAMPLES = {kind: 40 if kind in ("pixels", *MASKS) else 160 for kind in KINDS}
+SAMPLES = {kind: 25 if kind in ("pixels", *MASKS) else 80 for kind in KINDS}
 
 
 def test_a_number_among_marks_is_named_where_there_are_several(tmp_path):
@@ -117,6 +117,7 @@ def test_the_weak_label_is_learnt_and_the_file_shows_it(made, tmp_path):
     ):
         assert all(check.passed for check in verified.checks) and not verified.unchecked
     assert onnxtweak.evaluate(new, data=made.data).metrics.per_class == pytest.approx(now)
+    assert made.shown(new, made.x[:2]).shape == made.labels[:2].shape  # other sizes work, too
     onnxtweak.revert(new, back)
     assert back.read_bytes() == made.model.read_bytes()
 
@@ -124,7 +125,7 @@ def test_the_weak_label_is_learnt_and_the_file_shows_it(made, tmp_path):
 def test_what_the_layers_have_dropped_is_read_at_the_front_and_bent_by_a_hidden_layer(tmp_path):
     """A net of one channel; marks ask that another is high too, which the graph makes of its input."""
     net, rng = NetBuilder(seed=0), np.random.default_rng(0)
-    x = rng.normal(0, 1, (100, 2, 20)).astype(np.float32)
+    x = rng.normal(0, 1, (60, 2, 20)).astype(np.float32)
     front = net.op("Mul", "x", net.const(2.0))
     kernel = np.array([[[1.0], [0.0]]], np.float32)
     hidden = net.op("Relu", net.op("Conv", front, net.const(kernel)))
@@ -134,20 +135,13 @@ def test_what_the_layers_have_dropped_is_read_at_the_front_and_bent_by_a_hidden_
     declared = {"x": (TensorProto.FLOAT, ["N", 2, 20])}, {"answer": (TensorProto.FLOAT, ["N", 1, 20])}
     onnx.save(net.model(*declared), model)
     data = x, ((x[:, :1] > 0) & (x[:, 1:] > 0)).astype(np.int8)
-    found = onnxtweak.fit(model, data=data, output=new, **{**QUICK, "hidden": 8})
-    assert "what the first layers read, 8 hidden units" in " ".join(found.notes)
+    found = onnxtweak.fit(model, data=data, output=new, **{**QUICK, "hidden": 4})
+    assert "what the first layers read, 4 hidden units" in " ".join(found.notes)
     assert all(check.passed for check in found.checks) and found.verdict.state == "kept"
     (shown,) = plain_session(str(new)).run(None, {"x": x})
     assert f1_score(data[1].ravel(), shown.ravel() > 0.5) > 0.9
     onnxtweak.revert(new, back)
     assert back.read_bytes() == model.read_bytes()
-
-
-def test_other_sizes_work_in_the_new_file(tmp_path):
-    made = labels_at_positions("tokens", tmp_path, SAMPLES["tokens"])
-    new = tmp_path / "new.onnx"
-    onnxtweak.fit(made.model, data=made.data, output=new, **QUICK)
-    assert made.shown(new, made.x[:2]).shape == (2, 9, LABELS)
 
 
 def test_what_is_not_known_does_not_count(tmp_path):
@@ -167,7 +161,7 @@ def test_what_is_not_known_does_not_count(tmp_path):
 
 
 def test_masks_of_bytes_may_be_white(tmp_path):
-    made = labels_at_positions("mask", tmp_path, SAMPLES["mask"])
+    made = labels_at_positions("mask", tmp_path, samples=12)
     white = made.labels.astype(np.uint8) * 255
     found, again = (onnxtweak.evaluate(made.model, data=(made.x, y)) for y in (made.labels, white))
     assert np.array_equal(again.metrics.confusion, found.metrics.confusion)
@@ -239,7 +233,7 @@ def test_outputs_may_have_their_labels_behind_the_positions(tmp_path):
 
 
 def test_labels_of_another_shape_are_refused(tmp_path):
-    made = labels_at_positions("mask", tmp_path, SAMPLES["mask"])
+    made = labels_at_positions("mask", tmp_path, samples=12)
     with pytest.raises(DataError, match="no marks at positions") as error:
         onnxtweak.evaluate(made.model, data=(made.x, made.labels.reshape(len(made.x), -1)))
     assert "(N," in error.value.hint
@@ -271,7 +265,7 @@ def test_outputs_that_read_the_scores_are_named(tmp_path):
 
 @pytest.mark.parametrize("kind", ["pixels", "tokens", "frame-squeezed"])
 def test_a_slot_takes_a_bias_alone(tmp_path, kind):
-    made, saved = labels_at_positions(kind, tmp_path, samples=24), tmp_path / "t.safetensors"
+    made, saved = labels_at_positions(kind, tmp_path, samples=20), tmp_path / "t.safetensors"
     onnxtweak.fit(made.model, data=made.data, target=0, tweak=saved, **QUICK)
     tweak, bias = load(saved), np.linspace(0.5, -0.5, 1 if kind in SINGLE else LABELS)
     nothing = take(tweak.neurons, np.empty(0, np.int64))
