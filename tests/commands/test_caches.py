@@ -88,16 +88,17 @@ def sums_hold(folder: Path) -> bool:
 )
 def test_a_flipped_bit_in_a_recipes_cache_is_not_delivered(made, tmp_path, name):
     recipe, first = made, models(tmp_path / "build")
-    for place in [None, -(len(name) % 2)]:  # anywhere; at the first byte of some files, at the last of others
-        for path in (tmp_path / ".onnxtweak").glob(f"*/{name}"):
-            flip(path, place)
-        told = Told()
-        planned = commands.plan(recipe=str(recipe))
-        ran = commands.run(recipe=str(recipe), progress=told)
-        what = {"SHA256SUMS": ["a", "compare"]}.get(name, ["compare" if "compare" in name else "a"])
-        assert told.remade == what and not set(what) & set(ran.cached)
-        assert planned.tweaks[0]["cached"] == ("a" not in what)
-        assert models(tmp_path / "build") == first and sums_hold(tmp_path / "build")
+    # At the first byte of some files, at the last of others, anywhere in one.
+    place = None if name == "tweak.onnx" else -(len(name) % 2)
+    for path in (tmp_path / ".onnxtweak").glob(f"*/{name}"):
+        flip(path, place)
+    told = Told()
+    planned = commands.plan(recipe=str(recipe))
+    ran = commands.run(recipe=str(recipe), progress=told)
+    what = {"SHA256SUMS": ["a", "compare"]}.get(name, ["compare" if "compare" in name else "a"])
+    assert told.remade == what and not set(what) & set(ran.cached)
+    assert planned.tweaks[0]["cached"] == ("a" not in what)
+    assert models(tmp_path / "build") == first and sums_hold(tmp_path / "build")
     again = Told()
     ran = commands.run(recipe=str(recipe), progress=again)
     assert ran.cached == ("a", "compare") and not again.remade
@@ -235,7 +236,7 @@ def test_tables_of_scores_that_were_altered_are_not_used(tmp_path, name):
         out = tmp_path / "scores.npz"
         commands.score(
             model=str(model),
-            data=DataSettings((str(data),)),
+            data=DataSettings((str(data),), anyway=True),
             engine=engine(work),
             targets=TargetSettings((str(TARGET), "1")),
             output=OutputSettings(str(out), force=True),
@@ -245,10 +246,9 @@ def test_tables_of_scores_that_were_altered_are_not_used(tmp_path, name):
 
     first = make(Told())
     (path,) = work.glob(f"*.tables/{name}")
-    for place in (None, 0, -1 if name != "digests.json" else 5):
-        flip(path, place)
-        told = Told()
-        assert make(told) == first and "the scores of all neurons" in told.remade
+    flip(path, {"weight.npy": None, "count.npy": 0, "lift.npy": -1, "digests.json": 5}[name])
+    told = Told()
+    assert make(told) == first and "the scores of all neurons" in told.remade
     told = Told()
     assert make(told) == first and told.reused == ["score"]
 

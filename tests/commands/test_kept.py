@@ -107,11 +107,10 @@ def test_beside_a_target_a_slice_groups_and_a_budget(partly, tmp_path):
     keep = (str(partly / "keep.npz"),)
     for number, changes in enumerate(
         (
-            {"targets": TargetSettings(("1",))},
+            {"targets": TargetSettings(("1",)), "by": ("side",)},
             {"settings": FitSettings(hidden=0, slice="side=l")},
             {"settings": FitSettings(hidden=0, slice="side")},
-            {"settings": FitSettings(budget=40), "targets": TargetSettings(("1",))},
-            {"by": ("side",)},
+            {"settings": FitSettings(budget=40, hidden=0), "targets": TargetSettings(("1",))},
         )
     ):
         made = fit(partly, tmp_path / f"{number}.onnx", keep=keep, **changes)
