@@ -108,7 +108,7 @@ def train_together(
     mean, inverse = mean_and_inverse(fit.T)
     rng = np.random.default_rng(seed)
     T = made_of_rows(xp, fit.T, partial(standardised, mean=mean, inverse=inverse))
-    Z = made_of_rows(xp, fit.Z, lambda Z: _float(Z[:, present]))
+    Z = made_of_rows(xp, fit.Z, lambda Z: _float(np.take(Z, present, axis=1)))
     truth = xp.asarray(entropy.truth(_learnt(fit, head), present))
     weight = _counts(xp, fit)
     judge = _Judge(xp, head, validation, mean, inverse, present)
