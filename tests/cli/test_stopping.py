@@ -141,8 +141,16 @@ def started(root, folder, arguments, **more) -> subprocess.Popen:
     )
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
-@pytest.mark.parametrize("module", ["click", "numpy", "onnxruntime", "numba"])
+@pytest.mark.parametrize(
+    ("name", "module"),
+    [
+        ("SIGINT", "click"),
+        ("SIGTERM", "click"),
+        ("SIGTERM", "numpy"),
+        ("SIGINT", "onnxruntime"),
+        ("SIGTERM", "numba"),
+    ],
+)
 def test_while_it_starts(root, tmp_path, name, module):
     """The signal comes when a library is about to be loaded, however fast the machine is."""
     (tmp_path / "hook").mkdir()
@@ -241,7 +249,9 @@ def test_after_the_work_is_done_a_signal_changes_nothing(root, tmp_path, name, w
     (tmp_path / "sitecustomize.py").write_text(WHILE_IT_ENDS)
     path = os.pathsep.join([str(tmp_path), str(root)])
     number = str(int(getattr(signal, name)))
-    asked = ["--version"] if code == 0 else ["inspect", "nowhere.onnx"]
+    # One of those that fail has loaded ONNX Runtime before; the others are told about their usage.
+    failing = ["inspect", "nowhere.onnx"] if name == "SIGTERM" else ["inspect"]
+    asked = failing if code else ["--version"]
     process = started(root, tmp_path, asked, PYTHONPATH=path, STRIKE=when, STOP_WITH=number)
     _, err = process.communicate(timeout=300)
     assert (process.returncode, err.count("error: ")) == (code, code // 2)
@@ -259,7 +269,7 @@ def workers_of(session: int) -> list[int]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
-@pytest.mark.parametrize("name", CODES)
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 def test_with_workers(root, tmp_path, name):
     """The signal comes when the worker has been started, and has not done anything yet."""
     pytest.importorskip("distributed")
