@@ -20,6 +20,7 @@ from onnxtweak.errors import MachineError
 from onnxtweak.settings import (
     DataSettings,
     EngineSettings,
+    FitSettings,
     Preprocess,
     RetrainSettings,
     TapSettings,
@@ -198,7 +199,10 @@ def test_kill_9_at_random_moments_then_resume_gives_the_same_file(samples, tmp_p
 @pytest.mark.parametrize("command", ["retrain", "fit", "compare", "augment"])
 def test_tables_are_collected_once(samples, tmp_path, command):
     options = {} if command == "augment" else {"targets": TargetSettings(("2",))}
-    options |= {"compare": {"methods": ("bias",)}, "retrain": {"settings": RIDGE}}.get(command, {})
+    few = {"settings": FitSettings(neurons=10, hidden=0), "taps": TapSettings(pool=("mean",))}
+    options |= {"compare": {"methods": ("bias",)}, "retrain": {"settings": RIDGE}, "fit": few}.get(
+        command, {}
+    )
     engine = replace(ENGINE, work_dir=str(tmp_path / "work"), resume=True)
     first, second, plain = (
         getattr(commands, command)(model=samples[0], data=samples[1], engine=one, **options)

@@ -191,17 +191,16 @@ def others_alone(samples):
 
 
 @pytest.mark.filterwarnings("default")
-@pytest.mark.parametrize("count", [1, 2, 4])
-def test_lines_boxes_dumps_simulations_and_positions_without_labels_are_shared_too(others_alone, count):
+def test_lines_boxes_dumps_simulations_and_positions_without_labels_are_shared_too(others_alone):
     folder, alone, passes = others_alone
     assert (alone["decided"] >= 0).any() and alone["simulated"].shape == (240, 4)
     assert (alone["aligned"] >= 0).any() and len(alone["score"]) and len(alone["V-00000.npy"]) == 240
-    with threads(count) as scheduler:
+    with threads(4) as scheduler:
         shared, by_workers = other_passes(folder, replace(ENGINE, scheduler=scheduler))
     same(shared, alone)
     assert {"align", "match", "count", "dump", "simulate", "decide"} <= set(passes)
     unshared = {"read boxes"}  # of a few samples
-    assert by_workers == [name if name in unshared else f"{name}, {count} workers" for name in passes]
+    assert by_workers == [name if name in unshared else f"{name}, 4 workers" for name in passes]
 
 
 @pytest.mark.filterwarnings("default")
