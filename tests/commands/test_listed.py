@@ -20,7 +20,7 @@ from tests.support.nets import mlp
 from tests.support.plain_session import plain_session
 from tests.support.weak_class import run
 
-SIZE, DATA = 200, 300  # lock-samples, and others with labels
+SIZE, DATA = 120, 180  # lock-samples, and others with labels
 
 
 @pytest.fixture(scope="module")
@@ -135,8 +135,8 @@ def test_what_the_labels_do_not_say_is_kept(made, tmp_path):
 @pytest.mark.filterwarnings("default")  # of Dask's own
 def test_more_lock_samples_than_a_table_holds_are_streamed(made, tmp_path, monkeypatch):
     folder, *_ = made
-    monkeypatch.setattr("onnxtweak.stages.lists.make_right._FIRST", 90)
-    engine = EngineSettings(backend="numpy", device="cpu", shard=64)
+    monkeypatch.setattr("onnxtweak.stages.lists.make_right._FIRST", 60)
+    engine = EngineSettings(backend="numpy", device="cpu", shard=32)
     found = fit(folder, tmp_path / "alone.onnx", engine=engine)
     assert found.listed.must.infeasible == 0 and found.listed.lock.broken == 0
     assert "look for broken samples" in {name for name, _ in found.run.passes}

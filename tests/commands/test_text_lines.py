@@ -20,7 +20,13 @@ QUICK = {"backend": "numpy", "hidden": 0, "device": "cpu"}
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    return text_lines(tmp_path_factory.mktemp("lines"), lines=260)
+    return text_lines(tmp_path_factory.mktemp("lines"), lines=160)
+
+
+@pytest.fixture(scope="module")
+def seen(made):
+    """What the model is measured to be."""
+    return onnxtweak.evaluate(made.model, data=made.data)
 
 
 @pytest.fixture(scope="module")
@@ -51,21 +57,19 @@ def character_errors(made, texts):
     return wrong / sum(map(len, made.texts))
 
 
-def test_lines_are_measured_as_they_are_read(made):
-    found = onnxtweak.evaluate(made.model, data=made.data)
-    values = {one.name: one.value for one in found.readings}
+def test_lines_are_measured_as_they_are_read(made, seen):
+    values = {one.name: one.value for one in seen.readings}
     texts = read(made.model, made.x)
     assert values["cer"] == pytest.approx(character_errors(made, texts))
     right = np.mean([one == other for one, other in zip(made.texts, texts, strict=True)])
     assert values["lines"] == pytest.approx(right)
     assert values["wer"] == pytest.approx(1 - right)  # of lines of one word
-    assert "base's own best path" in " ".join(found.notes)
+    assert "base's own best path" in " ".join(seen.notes)
 
 
-def test_tables_hold_the_classes_that_labels_name(made):
-    found = onnxtweak.evaluate(made.model, data=made.data)
-    assert found.classes == ("(blank)", *USED[:3], "0", "1", "l", "(any other)")
-    assert f"labels name 7 of {CLASSES} classes" in " ".join(found.notes)
+def test_tables_hold_the_classes_that_labels_name(seen):
+    assert seen.classes == ("(blank)", *USED[:3], "0", "1", "l", "(any other)")
+    assert f"labels name 7 of {CLASSES} classes" in " ".join(seen.notes)
 
 
 def test_a_line_is_read_better_and_the_file_shows_it(made, fitted):
@@ -75,7 +79,9 @@ def test_a_line_is_read_better_and_the_file_shows_it(made, fitted):
     was, now = (character_errors(made, read(path, made.x)) for path in (made.model, new))
     assert was > 0.15 and now < was / 4
     assert result.metric.after.name == "cer" and result.metric.after.value < result.metric.before.value / 4
-    assert result.verdict.state == "kept"
+    states = {promise.name: promise.state for promise in result.verdict.promises}
+    assert states.pop("classes") in ("kept", "not shown")  # of some characters there are few
+    assert set(states) >= {"metric", "overall", "keep"} and set(states.values()) == {"kept"}
     assert any(note.startswith("lines read right: ") for note in result.notes)
 
 
@@ -135,15 +141,14 @@ def test_lines_to_keep_are_kept(made, fitted, careless):
 
 
 @pytest.mark.parametrize("blank", [None, 0])
-def test_an_alphabet_may_be_given(made, tmp_path, blank):
+def test_an_alphabet_may_be_given(made, seen, tmp_path, blank):
     model, alphabet = tmp_path / "bare.onnx", tmp_path / "alphabet.txt"
     proto = onnx.load(made.model)
     del proto.metadata_props[:]
     onnx.save(proto, model)
     alphabet.write_text("\n".join(CHARACTERS) + "\n", encoding="utf-8")
     found = onnxtweak.evaluate(model, data=made.data, alphabet=alphabet, blank=blank)
-    known = onnxtweak.evaluate(made.model, data=made.data)
-    assert [one.value for one in found.readings] == [one.value for one in known.readings]
+    assert [one.value for one in found.readings] == [one.value for one in seen.readings]
 
 
 def test_from_lines_that_are_hardly_read_nothing_is_learnt(made, tmp_path):
@@ -157,7 +162,7 @@ def test_from_lines_that_are_hardly_read_nothing_is_learnt(made, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_texts_without_an_alphabet_and_scores_without_a_softmax(made, tmp_path):
+def test_texts_without_an_alphabet_and_scores_without_a_softmax(made, seen, tmp_path):
     proto = onnx.load(made.model)
     del proto.metadata_props[:]
     onnx.save(proto, tmp_path / "bare.onnx")
@@ -169,9 +174,9 @@ def test_texts_without_an_alphabet_and_scores_without_a_softmax(made, tmp_path):
     onnx.save(proto, tmp_path / "raw.onnx")
     asked = {"data": made.data, "alphabet": list(CHARACTERS)}
     guessed = onnxtweak.evaluate(tmp_path / "raw.onnx", **asked)  # only one axis has a known size
-    seen = onnxtweak.inspect(tmp_path / "raw.onnx")
-    assert (seen.class_axis, seen.classes) == (2, CLASSES)
-    assert any("axis 2 counts the classes is a guess" in note for note in seen.notes)
+    inside = onnxtweak.inspect(tmp_path / "raw.onnx")
+    assert (inside.class_axis, inside.classes) == (2, CLASSES)
+    assert any("axis 2 counts the classes is a guess" in note for note in inside.notes)
     proto.graph.output[0].type.tensor_type.shape.dim[2].dim_param = "classes"
     reshaped = onnx.helper.make_node("Reshape", [softmax.input[0], "sizes"], softmax.output)
     proto.graph.node[-1].CopyFrom(reshaped)  # behind which the layer that makes the scores is not seen
@@ -181,8 +186,7 @@ def test_texts_without_an_alphabet_and_scores_without_a_softmax(made, tmp_path):
         onnxtweak.evaluate(tmp_path / "raw.onnx", **asked)
     assert caught.value.hint.endswith("--class-axis 2")
     raw = onnxtweak.evaluate(tmp_path / "raw.onnx", **asked, class_axis=2)
-    known = onnxtweak.evaluate(made.model, data=made.data)
-    values = [[one.value for one in found.readings] for found in (raw, guessed, known)]
+    values = [[one.value for one in found.readings] for found in (raw, guessed, seen)]
     assert values[0] == values[1] == values[2]
 
 
@@ -234,7 +238,7 @@ def test_lines_longer_than_the_positions_do_not_count(made, tmp_path):
 
 def test_a_list_of_pictures_may_hold_their_text(tmp_path):
     """Of any width, as recognisers take them: a height of 48, filled up on the right."""
-    made = text_lines(tmp_path, lines=180, pictures=True)
+    made = text_lines(tmp_path, lines=90, pictures=True)
     as_fed = {"resize": (48, 320), "resize_mode": "line", "pad_value": 127}
     as_fed |= {"pixel_scale": "1/255", "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
     found = onnxtweak.evaluate(made.model, data=made.data, **as_fed)
@@ -242,7 +246,7 @@ def test_a_list_of_pictures_may_hold_their_text(tmp_path):
     assert next(one.value for one in found.readings if one.name == "cer") == pytest.approx(before)
     new = tmp_path / "new.onnx"
     fitted = onnxtweak.fit(made.model, data=made.data, keep=made.keep, output=new, **QUICK, **as_fed)
-    assert fitted.listed.keep.samples > 1000
+    assert fitted.listed.keep.samples > 500
     assert character_errors(made, read(new, made.x)) < before / 3
 
 
