@@ -15,13 +15,13 @@ from tests.support.finders import finder
 
 @pytest.fixture(scope="module", params=("joined", "background"))
 def each(request, tmp_path_factory):
-    return finder(request.param, tmp_path_factory.mktemp("doubts"), samples=64)
+    return finder(request.param, tmp_path_factory.mktemp("doubts"), samples=40)
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """Where boxes are is found alike in every kind."""
-    return finder("background", tmp_path_factory.mktemp("doubts"), samples=32)
+    return finder("background", tmp_path_factory.mktemp("doubts"), samples=24)
 
 
 def doubted(made, boxes, **options):
@@ -62,7 +62,7 @@ def test_boxes_elsewhere_and_of_other_pictures_are_doubted(made):
     said = "its scores there are no higher than at boxes of other pictures"
     assert said in doubted(made, moved)
     other = made.boxes.copy()
-    other[:, 0] = (other[:, 0] + 1) % 32
+    other[:, 0] = (other[:, 0] + 1) % 24
     assert "labelled boxes in" in doubted(made, other)  # which are where objects may be, of any class
 
 

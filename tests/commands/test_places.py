@@ -26,7 +26,7 @@ KINDS = {
 }
 
 
-def teach(kind: str, folder, samples: int = 90, *, differ: bool = True):
+def teach(kind: str, folder, samples: int = 60, *, differ: bool = True):
     """A model whose scores have one weight for all places, and labels that have others at each.
 
     roll : one score per position, [N, H, W]. labels : several labels, [N, C, H, W]; the other kinds one class

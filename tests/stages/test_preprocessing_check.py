@@ -26,6 +26,7 @@ from onnxtweak.data import InputSpec, View, open_data
 from onnxtweak.errors import DataError
 from onnxtweak.in_memory import InMemory
 from onnxtweak.settings import (
+    AugmentSettings,
     DataSettings,
     EngineSettings,
     FitSettings,
@@ -209,7 +210,7 @@ def test_skewed_labels_are_not_called_chance(material):
 LEARN = {
     "join": lambda **given: join(**given, engine=ENGINE, targets=TargetSettings(("2",))),
     "retrain": lambda **given: retrain(**given, engine=ENGINE, targets=TargetSettings(("2",))),
-    "augment": lambda **given: augment(**given, engine=ENGINE),
+    "augment": lambda **given: augment(**given, engine=ENGINE, settings=AugmentSettings(iterations=50)),
     "fit": lambda **given: fit(**given, engine=ENGINE, settings=LINEAR),
     "compare": lambda **given: compare(**given, engine=ENGINE, methods=("join",)),
     "score": lambda **given: score(**given, engine=ENGINE, targets=TargetSettings(("2",))),
