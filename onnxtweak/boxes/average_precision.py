@@ -120,12 +120,14 @@ def _of_class(detections: Detections, truth: Truth, number: int, thresholds: tup
     holding = truth.sample[there]
     count = np.bincount(holding, minlength=truth.samples)
     score = np.zeros(len(there))
-    for one in np.intersect1d(sample, holding).tolist():
-        wanted = np.flatnonzero(holding == one)
-        rows = np.flatnonzero(sample == one)
+    both = np.intersect1d(sample, holding)
+    for rows, wanted in zip(_places(sample, both), _places(holding, both), strict=True):
         each = overlaps(detections.box[own[rows]], truth.box[there[wanted]])
+        close = each[:0] >= 0
         for t, least in enumerate(thresholds):
-            finds = _finds(each, least)
+            before, close = close, each >= least
+            if t == 0 or not np.array_equal(close, before):
+                finds = _finds(each, close)
             right[t, rows] = finds >= 0
             if t == 0:
                 score[wanted[finds[finds >= 0]]] = detections.score[own[rows[finds >= 0]]]
@@ -133,14 +135,23 @@ def _of_class(detections: Detections, truth: Truth, number: int, thresholds: tup
     return _OfClass(sample, curves, row.reshape(-1), count, score)
 
 
-def _finds(each: np.ndarray, least: float) -> np.ndarray:
-    """The object that each of some boxes finds, the best box first, (d,) int64; -1 for none. each (d, n)."""
+def _places(sample: np.ndarray, some: np.ndarray) -> list[np.ndarray]:
+    """Where each of some samples, ascending, stands in `sample` (d,): places, ascending."""
+    order = np.argsort(sample, kind="stable")
+    ends = [np.searchsorted(sample[order], some, side) for side in ("left", "right")]
+    return [order[first:last] for first, last in zip(*ends, strict=True)]
+
+
+def _finds(each: np.ndarray, close: np.ndarray) -> np.ndarray:
+    """The object that each of some boxes finds, the best box first, (d,) int64; -1 for none.
+
+    each (d, n) : overlaps. close (d, n) bool : those that suffice.
+    """
     free = np.ones(each.shape[1], bool)
     found = np.full(len(each), -1)
-    for row in np.flatnonzero((each >= least).any(axis=1)).tolist():
-        overlap = np.where(free, each[row], -1.0)
-        place = int(overlap.argmax())
-        if overlap[place] >= least:
+    for row in np.flatnonzero(close.any(axis=1)).tolist():
+        place = int(np.where(free, each[row], -1.0).argmax())
+        if free[place] and close[row, place]:
             free[place], found[row] = False, place
     return found
 

@@ -54,8 +54,9 @@ def suppressed(boxes: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.nd
 
     boxes (A, 4). scores (A, C) : between 0 and 1, each class for itself.
     """
-    numbers, taken = [], []
-    for number in range(scores.shape[1]):
+    none = np.empty(0, np.int64)
+    numbers, taken = [none], [none]
+    for number in np.flatnonzero((scores > LEAST_SCORE).any(axis=0)).tolist():  # few of many classes
         own = scores[:, number]
         order = np.flatnonzero(own > LEAST_SCORE)
         order = order[np.argsort(-own[order], kind="stable")][:_COMPARED]
@@ -68,6 +69,8 @@ def suppressed(boxes: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.nd
 
 def _best(boxes: np.ndarray) -> np.ndarray:
     """Which boxes (n, 4), the best first, are overlapped by none that is better and left itself: places."""
+    if len(boxes) < 2:
+        return np.arange(len(boxes))
     close = overlaps(boxes, boxes) > LARGEST_OVERLAP
     left = np.ones(len(boxes), bool)
     for place in range(len(boxes)):
