@@ -28,7 +28,7 @@ from onnxtweak.settings import (
 from tests.support.weak_class import TARGET, carry_out, more_samples, run
 
 QUICK = {
-    commands.fit: {"settings": FitSettings(hidden=8)},
+    commands.fit: {"settings": FitSettings(hidden=0)},
     commands.join: {"settings": JoinSettings(count=(1, 10))},
     commands.retrain: {"join": JoinSettings(count=(10,))},
     commands.augment: {"settings": AugmentSettings(neurons=10, iterations=50)},
@@ -264,7 +264,8 @@ def test_fit_and_verify_show_every_group_before_and_after(two_kinds, tmp_path, c
 
 
 @pytest.mark.parametrize("goal", ["target", "slice"])
-def test_lists_go_with_slices_groups_targets_and_limits(two_kinds, tmp_path, goal):
+def test_lists_go_with_slices_groups_targets_and_limits(two_kinds, tmp_path, goal, monkeypatch):
+    monkeypatch.setattr("onnxtweak.method.listed.taught._ROUNDS", 2)
     model, learn, test = two_kinds
     with np.load(learn) as held:
         x, y = held["x"], held["y"]

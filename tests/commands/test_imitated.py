@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import numpy as np
 import onnx
 import pytest
@@ -106,22 +108,30 @@ def test_imitations_put_right_what_was_not_listed(made, tmp_path, monkeypatch):
     assert "imitations" in {step.name for step in plan.steps}
 
 
+class _Asked(Exception):
+    """There is no need to go on."""
+
+
 def test_units_may_read_an_input_of_real_numbers(made, tmp_path, monkeypatch):
     folder, others, labels = made
-    asked = []
+    hidden, numbers, asked = HIDDEN + CLASSES, others.dtype.kind == "f", []
 
     def all_columns(must, guarded, temperature, imitated, widths, least, kept):
         asked.append(widths)
+        if not numbers:
+            raise _Asked
         return teach(must, guarded, temperature, imitated, widths[-1:], HeldOut(0.0, 1.0), kept)
 
     monkeypatch.setattr("onnxtweak.stages.lists.make_right.teach", all_columns)
-    found = fit(folder, tmp_path / "out.onnx")
+    with nullcontext() if numbers else pytest.raises(_Asked):
+        found = fit(folder, tmp_path / "out.onnx")
+    assert asked == [(hidden, hidden + WIDTH) if numbers else (hidden,)]
+    if not numbers:
+        return
     assert found.listed.form.startswith("hidden units that imitations teach")
     assert found.listed.must.infeasible == 0
-    hidden, numbers = HIDDEN + CLASSES, np.load(folder / "must.npz")["x"].dtype.kind == "f"
-    assert asked == [(hidden, hidden + WIDTH) if numbers else (hidden,)]
     readers = [node for node in onnx.load(tmp_path / "out.onnx").graph.node if "x" in node.input]
-    assert len(readers) == 1 + numbers
+    assert len(readers) == 2
     assert (shown(tmp_path / "out.onnx", others) == labels).mean() > 0.65
 
 

@@ -110,7 +110,7 @@ def test_beside_a_target_a_slice_groups_and_a_budget(partly, tmp_path):
             {"targets": TargetSettings(("1",)), "by": ("side",)},
             {"settings": FitSettings(hidden=0, slice="side=l")},
             {"settings": FitSettings(hidden=0, slice="side")},
-            {"settings": FitSettings(budget=40, hidden=0), "targets": TargetSettings(("1",))},
+            {"settings": FitSettings(budget=12, hidden=0), "targets": TargetSettings(("1",))},
         )
     ):
         made = fit(partly, tmp_path / f"{number}.onnx", keep=keep, **changes)

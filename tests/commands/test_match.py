@@ -30,6 +30,7 @@ from tests.support.plain_session import plain_session
 from tests.support.rounded import rounded
 from tests.support.several_labels import several_labels
 from tests.support.text_lines import text_lines
+from tests.support.weak_class import weak_mlp
 
 REFERENCE = str(demo_files().model)
 AS_USERS_GET = folds.folds_for
@@ -51,16 +52,38 @@ def made(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A small reference, a copy of 3 bits, and samples with and without labels, in a folder."""
+    folder = tmp_path_factory.mktemp("small")
+    model, data = weak_mlp(folder)
+    model.rename(folder / "reference.onnx")
+    onnx.save(rounded(onnx.load(folder / "reference.onnx"), 3), folder / "int3.onnx")
+    with np.load(data) as held:
+        x, y = held["x"], held["y"]
+    np.savez(folder / "bare.npz", x=x[:600])
+    np.savez(folder / "labelled.npz", x=x[:600], y=y[:600])
+    np.savez(folder / "test.npz", x=x[600:], y=y[600:])
+    np.savez(folder / "bare_test.npz", x=x[600:])
+    return folder
+
+
 def match(folder, written=None, /, copy="int3.onnx", data="bare.npz", test="test.npz", **changes):
     """A match."""
     return commands.match(
         model=str(folder / copy),
         data=changes.pop("samples", DataSettings((str(folder / data),), test=(str(folder / test),))),
-        settings=changes.pop("settings", MatchSettings(REFERENCE)),
+        settings=changes.pop("settings", MatchSettings(str(reference_of(folder)))),
         engine=EngineSettings(backend="numpy"),
         output=OutputSettings(None if written is None else str(written)),
         **changes,
     )
+
+
+def reference_of(folder):
+    """The reference beside a copy, or that of the digits."""
+    beside = folder / "reference.onnx"
+    return beside if beside.exists() else REFERENCE
 
 
 @pytest.fixture(scope="module")
@@ -99,30 +122,29 @@ def test_the_written_file_decides_more_often_as_the_reference(made, matched):
     assert result.verdict.goal.startswith("decide as digits_cnn3.onnx does")
 
 
-def test_without_labels_nothing_is_said_of_accuracy(made):
-    result = match(made, test="bare_test.npz")
+def test_without_labels_nothing_is_said_of_accuracy(small):
+    result = match(small, test="bare_test.npz")
     assert result.matched.accuracy is None
     assert result.matched.agreement["tweaked"] > result.matched.agreement["base"]
 
 
-def test_nothing_is_learnt_from_labels(made, tmp_path):
+def test_nothing_is_learnt_from_labels(small, tmp_path):
     """Wrong labels, of samples that are split by the user, leave the weights as they are."""
-    with np.load(made / "labelled.npz") as known:
+    with np.load(small / "labelled.npz") as known:
         x, y = known["x"], known["y"]
-    np.savez(tmp_path / "fit.npz", x=x[:700], y=y[:700])
-    np.savez(
-        tmp_path / "wrong.npz", x=x[:700], y=np.where(np.arange(700) % 3 == 0, (y[:700] + 1) % 10, y[:700])
-    )
-    np.savez(tmp_path / "val.npz", x=x[700:], y=y[700:])
+    wrong = np.where(np.arange(450) % 3 == 0, (y[:450] + 1) % 4, y[:450])
+    np.savez(tmp_path / "fit.npz", x=x[:450], y=y[:450])
+    np.savez(tmp_path / "wrong.npz", x=x[:450], y=wrong)
+    np.savez(tmp_path / "val.npz", x=x[450:], y=y[450:])
     weights = []
     for name in ("fit", "wrong"):
         samples = DataSettings(
             (str(tmp_path / f"{name}.npz"),),
             (str(tmp_path / "val.npz"),),
-            (str(made / "test.npz"),),
+            (str(small / "test.npz"),),
             anyway=True,
         )
-        match(made, tmp_path / f"{name}.onnx", samples=samples)
+        match(small, tmp_path / f"{name}.onnx", samples=samples)
         proto = onnx.load(tmp_path / f"{name}.onnx")
         weights.append([t for t in proto.graph.initializer if t.name.startswith("onnxtweak/")])
     assert weights[0] and weights[0] == weights[1]
@@ -135,8 +157,8 @@ def test_a_copy_that_lost_nothing_is_left_alone(made, tmp_path):
     assert "in training" not in " ".join(result.notes)
 
 
-def test_the_reference_may_call_its_input_otherwise_and_take_another_type(made, matched, tmp_path):
-    proto = onnx.load(REFERENCE)
+def test_the_reference_may_call_its_input_otherwise_and_take_another_type(small, tmp_path):
+    proto = onnx.load(small / "reference.onnx")
     old = proto.graph.input[0].name
     for node in proto.graph.node:
         for place, name in enumerate(node.input):
@@ -146,8 +168,8 @@ def test_the_reference_may_call_its_input_otherwise_and_take_another_type(made, 
     proto.graph.input[0].name = "picture"
     proto.graph.input[0].type.tensor_type.elem_type = TensorProto.DOUBLE
     onnx.save(proto, tmp_path / "other.onnx")
-    renamed = match(made, settings=MatchSettings(str(tmp_path / "other.onnx")))
-    assert renamed.matched.agreement == matched[0].matched.agreement
+    renamed = match(small, settings=MatchSettings(str(tmp_path / "other.onnx")))
+    assert renamed.matched.agreement == match(small).matched.agreement
 
 
 def test_unlabelled_sources_of_every_kind(made, tmp_path):
@@ -300,12 +322,12 @@ def test_a_dry_run_needs_no_labels(made):
     assert "reference: fit" in [step["name"] for step in json.loads(ran.stdout)["steps"]]
 
 
-def test_in_a_recipe_with_a_reference_beside_it(made, tmp_path):
-    (tmp_path / "reference.onnx").write_bytes(demo_files().model.read_bytes())
+def test_in_a_recipe_with_a_reference_beside_it(small, tmp_path):
+    (tmp_path / "reference.onnx").write_bytes((small / "reference.onnx").read_bytes())
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(
-        f'[model]\npath = "{(made / "int3.onnx").as_posix()}"\n'
-        f'[data]\ndata = "{(made / "bare.npz").as_posix()}"\ntest = "{(made / "test.npz").as_posix()}"\n'
+        f'[model]\npath = "{(small / "int3.onnx").as_posix()}"\n'
+        f'[data]\ndata = "{(small / "bare.npz").as_posix()}"\ntest = "{(small / "test.npz").as_posix()}"\n'
         '[[tweak]]\nname = "repaired"\nmethod = "match"\nreference = "reference.onnx"\n'
     )
     assert main(["run", str(recipe)]) == 0
@@ -313,9 +335,8 @@ def test_in_a_recipe_with_a_reference_beside_it(made, tmp_path):
     found = json.loads((tmp_path / "build" / "repaired.json").read_text(encoding="utf-8"))
     assert found["matched"]["agreement"]["tweaked"] > found["matched"]["agreement"]["base"]
     assert commands.run(recipe=str(recipe)).cached == ("repaired",)
-    onnx.save(
-        rounded(onnx.load(REFERENCE), 7), tmp_path / "reference.onnx"
-    )  # another reference, the same name
+    other = rounded(onnx.load(small / "reference.onnx"), 7)
+    onnx.save(other, tmp_path / "reference.onnx")  # another reference, the same name
     assert commands.run(recipe=str(recipe)).cached == ()
 
 
@@ -329,26 +350,27 @@ def test_a_recipe_without_its_reference_says_what_to_write(made, tmp_path):
         commands.run(recipe=str(recipe))
 
 
-def test_in_python(made):
+def test_in_python(small):
+    reference = small / "reference.onnx"
     found = onnxtweak.match(
-        made / "int3.onnx",
-        reference=REFERENCE,
-        data=made / "bare.npz",
-        test=made / "test.npz",
+        small / "int3.onnx",
+        reference=reference,
+        data=small / "bare.npz",
+        test=small / "test.npz",
         backend="numpy",
     )
     assert found.matched.agreement["tweaked"] > found.matched.agreement["base"]
-    with np.load(made / "bare.npz") as bare, np.load(made / "test.npz") as test:
+    with np.load(small / "bare.npz") as bare, np.load(small / "test.npz") as test:
         held = onnxtweak.match(
-            (made / "int3.onnx").read_bytes(),
-            reference=REFERENCE,
+            (small / "int3.onnx").read_bytes(),
+            reference=reference,
             data={"x": bare["x"]},
             test=(test["x"], test["y"]),
             backend="numpy",
         )
     assert held.matched == found.matched
     with pytest.raises(UsageError, match="no reference"):
-        onnxtweak.match(made / "int3.onnx", data=made / "bare.npz")
+        onnxtweak.match(small / "int3.onnx", data=small / "bare.npz")
 
 
 @pytest.mark.parametrize("kind", ["pixels", "tokens", "marks", "roll", "labels", "lines"])

@@ -258,7 +258,11 @@ def test_groups_stay_together(tmp_path):
     assert found.after.overall > found.before.overall
 
 
-@pytest.mark.parametrize("command", ["join", "retrain", "augment"])
+@pytest.mark.parametrize(
+    ("command", "made"),
+    [("join", "sigmoid"), ("join", "thresholds"), ("retrain", "flags"), ("augment", "logits")],
+    indirect=["made"],
+)
 def test_a_method_of_the_thesis_learns_labels(made, tmp_path, command):
     new, back = tmp_path / "new.onnx", tmp_path / "back.onnx"
     asked = {} if command == "augment" else {"target": [str(c) for c in WEAK]}
@@ -271,8 +275,7 @@ def test_a_method_of_the_thesis_learns_labels(made, tmp_path, command):
     assert back.read_bytes() == made.model.read_bytes()
 
 
-@pytest.mark.parametrize("backend", ["numpy", "numba"])
-@pytest.mark.parametrize("unknown", [0, 0.3])
+@pytest.mark.parametrize(("backend", "unknown"), [("numpy", 0.3), ("numba", 0)])
 def test_theta_of_a_label_is_that_of_two_classes(tmp_path, backend, unknown):
     """Each label against its cut, as the slow reference has it of two classes; no known decision breaks."""
     made, folder = several_labels("logits", tmp_path, SAMPLES, unknown=unknown), tmp_path / "dump"
@@ -364,6 +367,7 @@ def test_a_certificate_counts_decisions_of_samples(tmp_path):
     assert any("100 validation samples cannot certify 0.10%" in note for note in none.notes)
 
 
+@pytest.mark.parametrize("made", ["sigmoid", "thresholds"], indirect=True)
 def test_a_slot_takes_a_tweak_of_labels(made, tmp_path):
     _, new, tweak = fitted(made, tmp_path, hidden=0)
     commands.slot(model=str(made.model), tweaks=[str(tweak)], output=OutputSettings(str(tmp_path / "s.onnx")))
