@@ -283,5 +283,6 @@ def test_another_column_makes_another_tweak(tmp_path):
     groups = made.results["a"]["verdict"]["groups"]
     assert {group["name"]: group["wanted"] for group in groups} == {"rare": True, "usual": False}
     assert run(recipe=str(path)).cached == ("a",)
+    assert plan(recipe=str(path)).tweaks[0]["cached"]
     np.save(tmp_path / "kind.npy", np.where(rare ^ (np.arange(len(labels)) % 16 == 1), "rare", "usual"))
-    assert run(recipe=str(path)).cached == ()
+    assert not plan(recipe=str(path)).tweaks[0]["cached"]
