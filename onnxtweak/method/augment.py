@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from onnxtweak.engine.machine.in_blocks import in_blocks
 from onnxtweak.engine.machine.single_thread import single_thread
 from onnxtweak.engine.workers.learning_device import on_host
 from onnxtweak.goal import ResolvedGoal
@@ -22,7 +23,6 @@ from onnxtweak.head import ONE_LABEL, Head, classes_there
 from onnxtweak.method.descent.cross_entropy import OneOfMany, loss_of
 from onnxtweak.method.descent.minibatches import made_of_rows, minibatches
 from onnxtweak.method.descent.steps import Adam, first_weights, forward, gradients
-from onnxtweak.method.softmax import sigmoid
 from onnxtweak.method.solvers.standard import mean_and_scale, standardised
 from onnxtweak.method.table import Table
 from onnxtweak.method.temperature import calibrate_labels, fit_temperature
@@ -182,10 +182,10 @@ def train_calibrated(
         found = trained(fit.cooled(temperature), validation.cooled(temperature))
         return replace(found, patch=found.patch.scaled(temperature))
     slope, shift = calibrate_labels(validation.Z, validation.labels)
-    cool = [(table.Z * slope + shift).astype(table.Z.dtype) for table in (fit, validation)]
+    cool = [in_blocks(lambda Z: (Z * slope + shift).astype(Z.dtype), table.Z) for table in (fit, validation)]
     found = trained(replace(fit, Z=cool[0]), replace(validation, Z=cool[1]))
     logits = replace(validation, Z=cool[1]).patched(None, found.patch)
-    shift = shift + best_biases(logits, validation.labels, sigmoid(logits.astype(np.float64)))
+    shift = shift + best_biases(logits, validation.labels)
     learnt = np.isin(np.arange(len(slope)), classes_there(fit.labels))
     patch = replace(
         found.patch, w2=found.patch.w2 / slope, b2=np.where(learnt, (found.patch.b2 + shift) / slope, 0.0)

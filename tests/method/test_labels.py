@@ -125,7 +125,7 @@ def test_a_label_without_a_known_mark_keeps_its_threshold():
     Z = np.random.default_rng(0).normal(size=(30, 2))
     marks = np.full((30, 2), -1, np.int8)
     marks[:, 1] = Z[:, 1] > 1
-    bias = best_biases(Z, marks, (marks == 1).astype(float))
+    bias = best_biases(Z, marks, 20.0, -20.0)
     assert bias[0] == 0 and bias[1] == pytest.approx(-1, abs=0.3)
 
 

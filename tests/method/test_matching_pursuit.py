@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from onnxtweak.engine.machine import large_arrays
 from onnxtweak.method.fit.small import Budget, fit_targets
 from onnxtweak.method.folds import Folds
+from onnxtweak.method.softmax import softmax
+from onnxtweak.method.solvers import matching_pursuit
 from onnxtweak.method.solvers.matching_pursuit import pursued
 from onnxtweak.method.table import Table
 
@@ -70,3 +73,18 @@ def test_a_budget_counts_neurons_and_biases():
     assert Budget(synapses=44).neurons(4) == 11 and Budget(synapses=1).affords(100)
     assert Budget(numbers=44, synapses=12).neurons(4) == 3
     assert str(Budget(1000, 20)) == "1,000 numbers and 20 synapses"
+
+
+def test_no_array_as_large_as_the_logits_is_made_of_them(monkeypatch):
+    """What a neuron promises asks for the probability of one class of each sample."""
+    monkeypatch.setattr(large_arrays, "LIGHT", 2**10)
+    of, given = table(samples=300, noise=2), []
+
+    def noted(logits):
+        given.append(logits.size)
+        return softmax(logits)
+
+    found = pursued(of, np.arange(5), 1, 3)
+    monkeypatch.setattr(matching_pursuit, "softmax", noted)
+    np.testing.assert_array_equal(pursued(of, np.arange(5), 1, 3), found)
+    assert max(given) <= 2**10 < of.Z.size

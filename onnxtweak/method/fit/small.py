@@ -14,6 +14,7 @@ from functools import partial
 
 import numpy as np
 
+from onnxtweak.engine.machine.in_blocks import in_blocks
 from onnxtweak.engine.machine.large_arrays import of_columns
 from onnxtweak.engine.machine.products import transposed_product
 from onnxtweak.goal import ResolvedGoal
@@ -264,6 +265,12 @@ def _promise(table: Table, chosen: np.ndarray, ridge: float) -> np.ndarray:
 
 def _residuals(table: Table, free: np.ndarray, added: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """`residuals` with `added` (N, F) on the logits of the free classes."""
-    logits = table.Z.astype(np.float64)
-    logits[:, free] += added
-    return residuals(logits, table.labels)
+
+    def of_rows(which: int, Z: np.ndarray, added: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        logits = Z.astype(np.float64)
+        logits[:, free] += added
+        return residuals(logits, labels)[which]
+
+    each = table.Z, np.broadcast_to(added, (len(table.Z), len(free))), table.labels
+    r, h = (in_blocks(partial(of_rows, which), *each) for which in (0, 1))
+    return r, h

@@ -16,7 +16,7 @@ from typing import Protocol
 import numpy as np
 
 from onnxtweak.data.splits import View
-from onnxtweak.engine.machine.large_arrays import blocks
+from onnxtweak.engine.machine.large_arrays import blocks, let_go
 from onnxtweak.engine.machine.memory_plan import Block, cut_taps
 from onnxtweak.engine.passes import Captured, Engine, Folding
 from onnxtweak.engine.position_batches import shard_ends
@@ -54,6 +54,8 @@ class ScreeningSums:
             G += V.T @ r[part]
             A += (V * V).T @ h[part]
             B += V.T @ h[part]
+            let_go(r[part])
+            let_go(h[part])
         return cls(G, A, B, h.sum(axis=0), np.zeros(T.shape[1], bool))
 
     def add(self, other: ScreeningSums) -> None:

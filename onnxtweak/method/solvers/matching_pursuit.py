@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from onnxtweak.engine.machine.in_blocks import in_blocks
 from onnxtweak.engine.machine.large_arrays import blocks, filled, of_columns
 from onnxtweak.method.selection.screening import ScreeningSums, scores
 from onnxtweak.method.softmax import softmax
@@ -32,10 +33,13 @@ def pursued(table: Table, columns: np.ndarray, target: int, count: int) -> np.nd
     own = table.labels == target
     Z, labels = table.Z, table.labels
 
-    def promise(pool: np.ndarray, shift: np.ndarray) -> np.ndarray:
+    def shifted(Z: np.ndarray, shift: np.ndarray) -> np.ndarray:
         logits = Z.astype(np.float64)
         logits[:, target] += shift
-        p = softmax(logits)[:, target]
+        return np.asarray(softmax(logits)[:, target])
+
+    def promise(pool: np.ndarray, shift: np.ndarray) -> np.ndarray:
+        p = in_blocks(shifted, Z, shift)
         h, r = (p * (1 - p)).astype(np.float32)[:, None], (own - p).astype(np.float32)[:, None]
         return scores(ScreeningSums.of_table(pool, r, h))[:, 0]
 

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from onnxtweak.engine.machine.in_blocks import columns_of
+from onnxtweak.method.softmax import sigmoid
+
 # Between scores that are closer, as a fraction of their size, no bias in float32 can decide.
 _ROOM = 1e-6
 
@@ -40,10 +43,19 @@ def best_bias(score: np.ndarray, credit: np.ndarray, counts: np.ndarray | None =
 
 
 def best_biases(
-    Z: np.ndarray, marks: np.ndarray, p: np.ndarray, counts: np.ndarray | None = None
+    Z: np.ndarray, marks: np.ndarray, slope: np.ndarray | float = 1.0, shift: np.ndarray | float = 0.0
 ) -> np.ndarray:
-    """`bias_of_label` of each label, (C,) float64. Z, marks, p (N, C)."""
-    return np.array([bias_of_label(Z[:, c], marks[:, c], p[:, c], counts) for c in range(Z.shape[1])])
+    """`bias_of_label` of each label, (C,) float64, for logits Z (N, C) and marks (N, C).
+
+    slope, shift (C,) : Z slope + shift are calibrated logits.
+    """
+    each = zip(columns_of(Z), *(np.broadcast_to(one, Z.shape[1]) for one in (slope, shift)), strict=True)
+    return np.array(
+        [
+            bias_of_label(score, marks[:, c], sigmoid((score * a + b).astype(np.float64)))
+            for c, (score, a, b) in enumerate(each)
+        ]
+    )
 
 
 def bias_of_label(

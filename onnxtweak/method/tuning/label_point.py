@@ -11,7 +11,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from onnxtweak.goal import ResolvedGoal
-from onnxtweak.method.softmax import sigmoid
 from onnxtweak.method.temperature import calibrate_labels
 from onnxtweak.method.tuning.label_bias import best_biases
 from onnxtweak.method.tuning.operating_point import OperatingPoint
@@ -82,5 +81,5 @@ def best_thresholds(Z: np.ndarray, marks: np.ndarray, goal: ResolvedGoal) -> np.
     Half of what a sample counts is its mark, half its calibrated probability (section 17).
     """
     slope, shift = calibrate_labels(Z, marks)
-    bias = best_biases(Z, marks, sigmoid((Z * slope + shift).astype(np.float64)))
+    bias = best_biases(Z, marks, slope, shift)
     return goal.on_all_classes(bias[goal.targets], Z.shape[1])
