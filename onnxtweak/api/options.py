@@ -13,7 +13,7 @@ import numpy as np
 from onnxtweak.api.goal import with_goal
 from onnxtweak.api.samples import sources_of
 from onnxtweak.errors import UsageError
-from onnxtweak.recipe.values import did_you_mean, key_of, settings_from
+from onnxtweak.recipe.values import did_you_mean, key_of, settings_from, types_of
 from onnxtweak.registry import METHODS
 from onnxtweak.settings import (
     LISTED,
@@ -140,7 +140,7 @@ def _kinds(name: str) -> tuple[dict[str, type], dict[str, type]]:
 def _words(kind: type, name: str) -> dict[str, str]:
     """The options of a function that fill settings of a kind, and the key of each in a recipe."""
     found: dict[str, str] = {}
-    for field in get_type_hints(kind):
+    for field in types_of(kind):
         if field == "preprocess":
             found |= _words(Preprocess, name)
         elif (kind, field) not in HIDDEN and (field not in LISTED or name in _TAKE_LISTED):
