@@ -53,8 +53,8 @@ def bomb(path, **claimed):
 @pytest.mark.parametrize(
     ("claimed", "said"),
     [
-        ({"y": ("<i8", (80_000_000,))}, "labels of shape .80000000,., int64, would take 610 MiB"),
-        ({"y": ("<U4000", (40_000,))}, "labels of shape .40000,., <U4000, would take 610 MiB"),
+        ({"y": ("<i8", (70_000_000,))}, "labels of shape .70000000,., int64, would take 534 MiB"),
+        ({"y": ("<U70000", (2_000,))}, "labels of shape .2000,., <U70000, would take 534 MiB"),
         ({"classes": ("<U2000", (10_000,))}, "class names of shape .10000,., <U2000, would take 76 MiB"),
         ({"y": ("<f8", (3, 4, 5))}, "are float64"),
     ],
