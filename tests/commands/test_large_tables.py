@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -14,31 +15,42 @@ from onnxtweak.cli.main import main
 from onnxtweak.engine.machine import large_arrays
 from onnxtweak.engine.shared import logits
 from onnxtweak.method.compare.methods import METHODS
+from onnxtweak.method.fit import metric_judge, weighted
 from onnxtweak.settings import DataSettings, EngineSettings, FitSettings, JoinSettings
 from onnxtweak.stages import gather
 from tests.support.rounded import rounded
+from tests.support.short_trainings import short_trainings
 from tests.support.weak_class import TARGET, carry_out, more_samples, weak_cnn
 
 WEAK = ["-t", str(TARGET)]
 JOBS = {
-    "fit, certified": ["fit", *WEAK, "--hidden", "4", "--certify", "0.1"],
+    "fit, certified": ["fit", *WEAK, "--neurons", "60", "--hidden", "4", "--certify", "0.1"],
     "fit, few neurons": ["fit", *WEAK, "--budget", "12", "--neurons", "8"],
     "fit, few neurons of the target": ["fit", *WEAK, "--synapses", "2", "--neurons", "8"],
     "fit, listed samples": ["fit", "--must", "must.npz", "--lock", "lock.npz"],
     "retrain one": ["retrain", *WEAK, "-n", "1,3"],
     "retrain two": ["retrain", "-t", "0", *WEAK, "-n", "3", "--criterion", "net-gain"],
     "retrain by a schedule": ["retrain", *WEAK, "-t", "0", "--schedule", "J2 R2 J1", "-n", "1,3"],
-    "augment": ["augment", "--neurons", "30", "--iterations", "40"],
+    "augment": ["augment", "--neurons", "30", "--hidden", "8", "--iterations", "20"],
     "match": ["match", "--reference", "reference.onnx"],
-    "fit for a metric": ["fit", "--metric", "f1", "--hidden", "0"],
-    "fit of a slice": ["fit", "--slice", "even=1", "--hidden", "0"],
+    "fit for a metric": ["fit", "--metric", "f1", "--neurons", "60", "--hidden", "0"],
+    "fit of a slice": ["fit", "--slice", "even=1", "--neurons", "60", "--hidden", "0"],
 }
 
 
 @pytest.fixture(scope="module")
 def cnn(tmp_path_factory):
     """The smallest that has tables of several blocks."""
-    return weak_cnn(tmp_path_factory.mktemp("cnn"), n=160)
+    return weak_cnn(tmp_path_factory.mktemp("cnn"), n=240)
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Of what is tried one after the other, a few are enough."""
+    monkeypatch.setattr(metric_judge, "STRENGTHS", (1.0, 0.25))
+    monkeypatch.setattr(weighted, "WEIGHTS", (2.0, 10.0))
+    with short_trainings():
+        yield
 
 
 @pytest.fixture
