@@ -23,13 +23,16 @@ from onnxtweak.errors import UsageError
 from onnxtweak.recipe.values import choices_of
 from onnxtweak.registry import METHODS
 from onnxtweak.settings import LISTED, Preprocess
+from tests.support.few_folds import three_folds
+from tests.support.short_trainings import short_trainings
 from tests.support.weak_class import TARGET, weak_mlp
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11, 5), reason="doctest took a note for the exception's message")
 @pytest.mark.parametrize("module", [api, api.goal, api.outcomes, api.samples])
 def test_examples_in_the_docstrings_run(module):
-    found = doctest.testmod(module, optionflags=doctest.IGNORE_EXCEPTION_DETAIL)
+    with three_folds(), short_trainings():
+        found = doctest.testmod(module, optionflags=doctest.IGNORE_EXCEPTION_DETAIL)
     assert found.attempted >= 4 and found.failed == 0
 
 
@@ -204,8 +207,9 @@ def test_a_goal_says_what_options_say(tmp_path):
     model, data = demo_files().model, f"{demo_files().data}#fit"
     goal = onnxtweak.Goal(target=8, max_class_drop=2)
     linear = {"data": data, "hidden": 0}
-    one = onnxtweak.fit(model, goal=goal, output=tmp_path / "one.onnx", **linear)
-    same = onnxtweak.fit(model, target=8, max_class_drop=2, output=tmp_path / "same.onnx", **linear)
+    with three_folds():
+        one = onnxtweak.fit(model, goal=goal, output=tmp_path / "one.onnx", **linear)
+        same = onnxtweak.fit(model, target=8, max_class_drop=2, output=tmp_path / "same.onnx", **linear)
     assert (tmp_path / "one.onnx").read_bytes() == (tmp_path / "same.onnx").read_bytes()
     asked = "raise 8; keep overall accuracy; lose at most 2 points in any class"
     assert one.verdict.goal == same.verdict.goal == asked

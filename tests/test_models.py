@@ -11,6 +11,7 @@ import onnx
 import pytest
 
 import onnxtweak
+from tests.support.few_folds import three_folds
 from tests.support.plain_session import plain_session
 
 MODELS = Path(__file__).resolve().parents[1] / "models"
@@ -115,7 +116,8 @@ def test_a_residual_net_is_repaired_at_its_stages_and_as_a_whole(card: str, tmp_
     model = MODELS / "digits_resnet20.onnx"
     joined = onnxtweak.join(model, taps="stages", output=tmp_path / "joined.onnx", **shared)
     assert joined.choice.neurons == 4 * 8 * 8 + 8 * 4 * 4 + 16 * 2 * 2
-    fitted = onnxtweak.fit(model, hidden=0, output=tmp_path / "fitted.onnx", **shared)
+    with three_folds():
+        fitted = onnxtweak.fit(model, hidden=0, output=tmp_path / "fitted.onnx", **shared)
     for made in (joined, fitted):
         assert abs(made.before.overall - overall) < 0.003
         assert abs(made.before.target - per_digit[8]) < 0.03

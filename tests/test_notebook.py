@@ -36,10 +36,11 @@ def shown(value: Any) -> dict[str, str]:
 
 
 def test_the_cells_run_and_show_what_the_page_shows():
-    from tests.support.few_folds import three_folds  # which is not found where this file is run
+    from tests.support.few_folds import three_folds  # which are not found where this file is run
+    from tests.support.short_trainings import short_trainings
 
     text = NOTEBOOK.read_text(encoding="utf-8")
-    with three_folds():
+    with three_folds(), short_trainings():
         ran = run_cells(json.loads(text))
     assert len(ran) >= 8
     assert not re.search(r"/(tmp|home|root|work|Users)/", text), "paths of one machine are no use on others"

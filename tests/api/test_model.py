@@ -13,7 +13,7 @@ ASKED = {"target": TARGET, "count": 5, "max_overall_drop": 0.5}
 
 
 def test_a_model_in_memory_gives_the_bytes_that_its_file_gives(tmp_path):
-    model, data = weak_mlp(tmp_path)
+    model, data = weak_mlp(tmp_path, n=300)
     onnxtweak.join(model, data=data, output=tmp_path / "file.onnx", **ASKED)
     proto = onnx.load(model)
     kept = proto.SerializeToString()
@@ -33,7 +33,7 @@ def test_a_model_in_memory_gives_the_bytes_that_its_file_gives(tmp_path):
 
 
 def test_a_model_that_was_opened_is_not_read_again(tmp_path, monkeypatch):
-    model, data = weak_mlp(tmp_path)
+    model, data = weak_mlp(tmp_path, n=300)
     opened = onnxtweak.open(model)
     assert opened.path == model and bytes(opened) == model.read_bytes()
     assert repr(opened).startswith(f"<Model {model}: ") and opened.sha256[:12] in repr(opened)
@@ -43,7 +43,7 @@ def test_a_model_that_was_opened_is_not_read_again(tmp_path, monkeypatch):
 
 
 def test_a_file_that_changes_after_it_was_opened_is_noticed(tmp_path):
-    model, data = weak_mlp(tmp_path)
+    model, data = weak_mlp(tmp_path, n=300)
     opened = onnxtweak.open(model)
     model.write_bytes(model.read_bytes() + b"\x32\x00")
     with pytest.raises(onnxtweak.errors.VerificationError, match="the base changed on disk"):
@@ -51,14 +51,14 @@ def test_a_file_that_changes_after_it_was_opened_is_noticed(tmp_path):
 
 
 def test_a_model_in_memory_protects_no_file(tmp_path, monkeypatch):
-    model, data = weak_mlp(tmp_path)
+    model, data = weak_mlp(tmp_path, n=300)
     monkeypatch.chdir(tmp_path)
     made = onnxtweak.join(model.read_bytes(), data=data, output="<bytes>", **ASKED)
     assert (tmp_path / "<bytes>").is_file() and made.output.path == "<bytes>"
 
 
 def test_revert_diff_and_apply_take_models_in_memory(tmp_path):
-    model, data = weak_mlp(tmp_path)
+    model, data = weak_mlp(tmp_path, n=300)
     made = onnxtweak.join(model, data=data, tweak=tmp_path / "t.safetensors", **ASKED)
     base, tweaked = model.read_bytes(), made.to_bytes()
     assert onnxtweak.diff(base, tweaked).checks
@@ -85,7 +85,7 @@ def test_what_is_no_model_is_refused(model, error, what):
 
 
 def test_weights_in_other_files_need_a_path(tmp_path):
-    model, _ = weak_mlp(tmp_path)
+    model, _ = weak_mlp(tmp_path, n=300)
     proto = onnx.load(model)
     place = tmp_path / "large.onnx"
     onnx.save(proto, place, save_as_external_data=True, location="w.bin", size_threshold=0)

@@ -11,6 +11,7 @@ import pytest
 
 from benchmarks.science.fit import halves
 from onnxtweak.demo_files import demo_files
+from tests.support.few_folds import three_folds
 
 
 @pytest.fixture
@@ -29,7 +30,8 @@ def test_what_it_measures_is_what_the_written_file_does(nets, tmp_path, capsys, 
     monkeypatch.setattr(halves.onnxtweak, "fit", partial(halves.onnxtweak.fit, hidden=0))
     saved = tmp_path / "halves.json"
     command = [str(nets), "--json", str(saved), "--splits", "1", "--several", "0", "--threads", "1"]
-    halves.main(command)
+    with three_folds():
+        halves.main(command)
     printed = capsys.readouterr().out
     (row,) = json.loads(saved.read_text())["rows"]
     assert len(row["targets"]) == 1 and row["learn"] == row["test"] == 550

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from benchmarks.conformance import quantised
 from benchmarks.conformance.runtimes import Case, Found, in_runtime, passes, run, table
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,11 +54,10 @@ def test_the_table_counts_what_passes_and_gives_reasons():
     assert passes(of("fit", 4e-2), of("base", 1e-2)) and not passes(of("fit", 5e-2), of("base", 1e-2))
 
 
-def test_what_is_left_of_a_patch_after_quantising_is_measured():
-    script = ROOT / "benchmarks" / "conformance" / "quantised.py"
+def test_what_is_left_of_a_patch_after_quantising_is_measured(monkeypatch, capsys):
     words = ["--only", "digits_cnn3", "--ways", "join", "--formats", "dynamic int8"]
-    ran = subprocess.run([sys.executable, script, *words], capture_output=True, text=True, cwd=ROOT)
-    assert ran.returncode == 0, ran.stderr
-    cells = [cell.strip() for cell in ran.stdout.splitlines()[-1].strip("|").split("|")]
+    monkeypatch.setattr(sys, "argv", ["quantised.py", *words])
+    assert quantised.main() == 0
+    cells = [cell.strip() for cell in capsys.readouterr().out.splitlines()[-1].strip("|").split("|")]
     assert cells[:4] == ["digits_cnn3", "join", "dynamic int8", "66.0 → 86.0"]
     assert int(cells[5]) >= 90 and int(cells[7]) >= 90

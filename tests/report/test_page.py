@@ -160,7 +160,7 @@ def test_a_gate_without_a_figure_is_drawn():
 
 
 def test_a_thousand_classes_fold():
-    made = a_document(classes=1000)
+    made = a_document(classes=1000, each=10)
     html = page(made)
     assert "show all 1,000 classes" in html and html.count("class=more") == 960
     assert html.count('class="dumbbell"') == 1000

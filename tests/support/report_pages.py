@@ -19,10 +19,13 @@ from onnxtweak.types import Trial
 from tests.support import results
 
 
-def a_document(classes: int = 12, seed: int = 0, **changes: Any) -> dict[str, Any]:
-    """A join on `classes` classes that helped the first two, with every kind of evidence."""
+def a_document(classes: int = 12, seed: int = 0, each: int = 20, **changes: Any) -> dict[str, Any]:
+    """A join on `classes` classes that helped the first two, with every kind of evidence.
+
+    each : samples of a class, about.
+    """
     rng = np.random.default_rng(seed)
-    labels = rng.integers(0, classes, classes * 20)
+    labels = rng.integers(0, classes, classes * each)
     wrong = rng.random((2, len(labels))) < 0.2
     predicted = [np.where(w, rng.integers(0, classes, len(labels)), labels) for w in wrong]
     predicted[0][labels < 2] = classes - 1
