@@ -75,7 +75,8 @@ def test_a_slice_of_the_cases(shop):
     assert not [outcome for outcome in outcomes if outcome.faults]
     kinds = collections.Counter(outcome.kind for outcome in outcomes)
     assert kinds == collections.Counter(ORDER[number % len(ORDER)] for number in CASES)
-    said = "\n".join(line for outcome in outcomes for line in outcome.said)
+    # However fast the machine is, one of the latter is killed at a change, and one of the others terminated.
+    said = "\n".join(line for outcome in (*outcomes, *again) for line in outcome.said)
     assert {": 0", ": 2", ": -9", ": 143"} <= {f":{line.rpartition(':')[2]}" for line in said.splitlines()}
 
 
