@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import itertools
 import os
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -29,22 +28,22 @@ COMMANDS_RUN_IN = {"api", "cli", "commands", "report", "stages"}  # folders of t
 
 
 # Of two processes that collect, one begins at the end: what one has compiled, the other reads when they meet.
-_FROM_THE_END = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 2 == 1
+_WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
+_FROM_THE_END = int(_WORKER.removeprefix("gw") or 0) % 2 == 1
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_make_collect_report(collector: pytest.Collector) -> Iterator[None]:
     report = yield
-    if _FROM_THE_END and isinstance(collector, (pytest.Session, pytest.Directory)):
+    if _FROM_THE_END and isinstance(collector, pytest.Directory):
         report.result.reverse()
     return report
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if _FROM_THE_END:  # all processes have to have the same order
-        by_file = [list(some) for _, some in itertools.groupby(items, key=lambda item: item.path)]
-        items[:] = itertools.chain.from_iterable(reversed(by_file))
+    if _WORKER:  # all processes have to have the same order
+        items.sort(key=lambda item: item.path)
 
 
 def pytest_collection_finish() -> None:
