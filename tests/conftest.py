@@ -5,13 +5,13 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Iterator
-from contextlib import nullcontext
 from pathlib import Path
 
 import hypothesis
 import pytest
 
 from tests.support.few_folds import three_folds
+from tests.support.short_trainings import short_trainings
 
 # Workers share the cores. More threads of linear algebra than a worker has cores wait for one another, which
 # takes a sixth of the time. Read when NumPy is loaded, here and in programs that tests start.
@@ -75,7 +75,13 @@ def latency_in_few_turns() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def few_folds(request: pytest.FixtureRequest) -> Iterator[None]:
-    """A command does the same with three folds as with twenty, which the commands on the first pages have."""
-    with three_folds() if request.path.parent.name in COMMANDS_RUN_IN else nullcontext():
+def few_folds_and_iterations(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A command does the same with three folds as with twenty, which the commands on the first pages have.
+
+    And with hidden layers that are trained for a moment: a test of what they learn trains them longer.
+    """
+    if request.path.parent.name not in COMMANDS_RUN_IN:
+        yield
+        return
+    with three_folds(), short_trainings():
         yield

@@ -24,7 +24,6 @@ from onnxtweak.model.edit.tweak_file import load
 from onnxtweak.patch import form_of
 from tests.support.nets import cnn3, mlp
 from tests.support.plain_session import plain_session
-from tests.support.short_trainings import short_trainings
 from tests.support.tweaks import run
 
 SMALL = {"hidden": (16, 12)}
@@ -152,8 +151,7 @@ def shop(request, tmp_path_factory):
     capture = request.getfixturevalue("module_capture")
     for name, (command, *options) in MAKERS.items():
         given = ["-d", made.data, *options, "-o", made.model(name), "--tweak", made.tweak(name)]
-        with short_trainings():  # of which the linear patch is the better one anyway
-            made.told[name] = capture([command, made.base, *given, "--threads", 1, "-f", "json"])
+        made.told[name] = capture([command, made.base, *given, "--threads", 1, "-f", "json"])
     for name, (command, *options) in FURTHER.items():
         given = ["-d", made.data, "--threads", 1] if command == "compare" else [made.tweak("linear")]
         made.told[name] = capture(

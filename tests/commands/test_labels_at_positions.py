@@ -23,6 +23,7 @@ from onnxtweak.settings import DataSettings, OutputSettings, TapSettings
 from tests.support.labels_at_positions import KINDS, LABELS, SINGLE, WEAK, labels_at_positions
 from tests.support.nets import NetBuilder
 from tests.support.plain_session import plain_session
+from tests.support.short_trainings import short_trainings
 
 QUICK = {"backend": "numpy", "device": "cpu", "hidden": 0}
 MASKS = ("mask", "mask-squeezed", "roll")
@@ -135,7 +136,8 @@ def test_what_the_layers_have_dropped_is_read_at_the_front_and_bent_by_a_hidden_
     declared = {"x": (TensorProto.FLOAT, ["N", 2, 20])}, {"answer": (TensorProto.FLOAT, ["N", 1, 20])}
     onnx.save(net.model(*declared), model)
     data = x, ((x[:, :1] > 0) & (x[:, 1:] > 0)).astype(np.int8)
-    found = onnxtweak.fit(model, data=data, output=new, **{**QUICK, "hidden": 4})
+    with short_trainings(400):
+        found = onnxtweak.fit(model, data=data, output=new, **{**QUICK, "hidden": 4})
     assert "what the first layers read, 4 hidden units" in " ".join(found.notes)
     assert all(check.passed for check in found.checks) and found.verdict.state == "kept"
     (shown,) = plain_session(str(new)).run(None, {"x": x})
