@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.optimize import linprog
@@ -11,7 +13,7 @@ from onnxtweak.method.listed.disturbance import _inverse
 from onnxtweak.method.listed.forms import Alike, Both, OneByOne
 from onnxtweak.method.listed.repair import repair
 from onnxtweak.method.patch_sum import added
-from onnxtweak.method.solvers.squared_hinge import ListedRows, lead, separate
+from onnxtweak.method.solvers.squared_hinge import ListedRows, _Hinges, lead, separate
 from onnxtweak.method.table import Table, stacked
 from onnxtweak.patch import Linear, Mlp
 
@@ -94,6 +96,16 @@ def test_the_least_weights_satisfy_the_conditions_of_optimality():
     U = separate(rows).U[:-1]
     best = {p: minimize(objective, U.ravel(), args=(p,), tol=1e-12).x for p in (0.01, 0.1, 1.0, 10.0, 100.0)}
     assert min(np.abs(U.ravel() - x).max() for x in best.values()) < 0.01
+
+
+def test_logits_that_lie_in_columns_are_solved_alike():
+    must = relabelled(made(20, K=5, seed=1), 1)
+    problem = _Hinges(must.T, must.Z, must.labels, 1.0, np.ones((20, 1)))
+    columns = replace(problem, Z=np.asfortranarray(must.Z))
+    nothing = np.zeros_like(columns.Z)
+    values = [one.value(nothing, np.zeros((5, must.Z.shape[1]))) for one in (problem, columns)]
+    assert values[0][0] == values[1][0]
+    np.testing.assert_array_equal(values[0][1], values[1][1])
 
 
 def test_every_must_row_is_right_and_no_guarded_row_breaks():

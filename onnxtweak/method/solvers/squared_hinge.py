@@ -225,7 +225,7 @@ class _Hinges:
         return found
 
     def value(self, scores: np.ndarray, U: np.ndarray) -> tuple[float, np.ndarray]:
-        hinges = self.Z + scores
+        hinges = np.ascontiguousarray(self.Z + scores)
         hinges -= hinges.reshape(-1)[self._own][:, None]
         hinges += self.margin
         hinges.reshape(-1)[self._own] = 0
