@@ -136,7 +136,7 @@ def test_what_the_layers_have_dropped_is_read_at_the_front_and_bent_by_a_hidden_
     declared = {"x": (TensorProto.FLOAT, ["N", 2, 20])}, {"answer": (TensorProto.FLOAT, ["N", 1, 20])}
     onnx.save(net.model(*declared), model)
     data = x, ((x[:, :1] > 0) & (x[:, 1:] > 0)).astype(np.int8)
-    with short_trainings(400):
+    with short_trainings(2500, 0.1):
         found = onnxtweak.fit(model, data=data, output=new, **{**QUICK, "hidden": 4})
     assert "what the first layers read, 4 hidden units" in " ".join(found.notes)
     assert all(check.passed for check in found.checks) and found.verdict.state == "kept"

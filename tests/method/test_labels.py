@@ -148,7 +148,7 @@ def test_labels_that_neurons_know_get_weights():
     )
 
 
-LONG = {"iterations": 1500, "decay": 0.1}  # enough for what follows
+LONG = (1500, 0.1)  # enough for what follows
 
 
 def bent(seed, samples=500):
@@ -161,7 +161,7 @@ def bent(seed, samples=500):
 
 def test_a_label_takes_of_the_hidden_layer_what_helps_it():
     T, Z, marks = bent(0)
-    with short_trainings(**LONG):
+    with short_trainings(*LONG):
         straight, found = (learnt(T, Z, marks, hidden=hidden, folds=3) for hidden in (0, 12))
     assert isinstance(straight.patch[1], Linear) and isinstance(found.patch[1], Mlp)
     note = " ".join(found.notes)
@@ -183,7 +183,7 @@ def test_a_hidden_layer_leaves_labels_that_nobody_asked_for_alone():
     T, Z, marks = bent(0)
     table = Table(T.astype(np.float32), Z.astype(np.float32), marks)
     learning, goal = Learning(table, np.ones(len(T), bool)), ResolvedGoal(np.array([0]), SEVERAL_LABELS)
-    with short_trainings(**LONG):
+    with short_trainings(*LONG):
         settings = FitSettings(hidden=12, folds=3)
         columns, patch = fit_labels(learning, {"all": np.arange(4)}, goal, settings).patch
     now = patch.applied(table.Z, table.T[:, columns])
@@ -199,7 +199,7 @@ def test_what_is_kept_holds_the_hidden_layer_back():
     far = Table(*(rng.normal(4, 1, (500, n)).astype(np.float32) for n in (4, 2)), np.zeros((500, 2), np.int8))
     far = replace(far, labels=(far.Z > 0).astype(np.int8))
     goal = ResolvedGoal(np.arange(2), SEVERAL_LABELS)
-    with short_trainings(**LONG):
+    with short_trainings(*LONG):
         found = [
             fit_labels(one, {"all": np.arange(4)}, goal, FitSettings(hidden=12, folds=3)).patch
             for one in (learning, learning.joined(far))

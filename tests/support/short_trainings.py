@@ -14,10 +14,14 @@ from onnxtweak.settings import AugmentSettings
 
 
 @contextmanager
-def short_trainings(iterations: int = 60, decay: float = 1.0) -> Iterator[None]:
-    """Within it, hidden layers of a fit are trained for so many minibatches, with one weight decay."""
+def short_trainings(iterations: int = 60, *decays: float) -> Iterator[None]:
+    """Within it, hidden layers of a fit are trained for so many minibatches, with these weight decays.
+
+    Without any it is 1.
+    """
+    decays = decays or (1.0,)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trainings, "AugmentSettings", partial(AugmentSettings, iterations=iterations))
-        patch.setattr(hidden, "DECAYS", (decay,))
-        patch.setitem(mlp.fit_mlp.__kwdefaults__, "decays", (decay,))
+        patch.setattr(hidden, "DECAYS", decays)
+        patch.setitem(mlp.fit_mlp.__kwdefaults__, "decays", decays)
         yield
