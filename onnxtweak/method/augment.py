@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from onnxtweak.engine.machine.in_blocks import in_blocks
+from onnxtweak.engine.machine.large_arrays import in_blocks
 from onnxtweak.engine.machine.single_thread import single_thread
 from onnxtweak.engine.workers.learning_device import on_host
 from onnxtweak.goal import ResolvedGoal

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnxtweak.engine.machine.in_blocks import columns_of
+from onnxtweak.engine.machine.columns import columns_of
 from onnxtweak.engine.machine.large_arrays import (
     blocks,
     by_rows,

@@ -143,17 +143,25 @@ def by_rows(function: Callable[..., np.ndarray], *arrays: np.ndarray) -> np.ndar
     Where one of them lies in a file, it is made block by block, and lies there too unless it is a vector.
     """
     mapped = next(filter(is_mapped, arrays), None)
-    if mapped is None:
-        return function(*arrays)
+    return function(*arrays) if mapped is None else in_blocks(function, *arrays, like=mapped)
+
+
+def in_blocks(
+    function: Callable[..., np.ndarray], *arrays: np.ndarray, like: np.ndarray | None = None
+) -> np.ndarray:
+    """`by_rows` block by block in memory too, where copies in passing would be several arrays as large.
+
+    It lies where `like` does; None: in a file where one of the arrays does.
+    """
+    where = next(filter(is_mapped, arrays), arrays[0]) if like is None else like
     found: np.ndarray | None = None
     for part in light_parts(*arrays):
         made = function(*(array[part] for array in arrays))
         if found is None:
-            shape = len(mapped), *made.shape[1:]
-            found = np.empty(shape, made.dtype) if made.ndim == 1 else beside(mapped, shape, made.dtype)
+            shape = len(arrays[0]), *made.shape[1:]
+            found = np.empty(shape, made.dtype) if made.ndim == 1 else beside(where, shape, made.dtype)
         found[part] = made
-        for array in (*arrays, found):
-            let_go(array[part])
+        let_go_rows(part, *arrays, found)
     return function(*arrays) if found is None else found
 
 
@@ -180,13 +188,17 @@ def sums_by_rows(function: Callable[..., Any], *arrays: Any, kind: Any = np.floa
     """
     if not any(map(is_mapped, arrays)):
         return function(*arrays).sum(axis=0, dtype=kind)
+    return summed(function, *arrays, kind=kind)
+
+
+def summed(function: Callable[..., Any], *arrays: np.ndarray, kind: Any = np.float64) -> np.ndarray:
+    """`sums_by_rows` block by block in memory too."""
     total: np.ndarray | None = None
     for part in light_parts(*arrays):
-        own = [array[part] for array in arrays]
-        total = added(total, function(*own), kind)
-        for array in own:
-            let_go(array)
-    return function(*arrays).sum(axis=0, dtype=kind) if total is None else total
+        total = added(total, function(*(array[part] for array in arrays)), kind)
+        let_go_rows(part, *arrays)
+    found: np.ndarray = function(*arrays).sum(axis=0, dtype=kind) if total is None else total
+    return found
 
 
 def added(total: np.ndarray | None, rows: np.ndarray, kind: Any = np.float64) -> np.ndarray:
@@ -216,8 +228,8 @@ def with_added(array: np.ndarray, values: np.ndarray, columns: np.ndarray) -> np
 def interleaved(first: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """The rows of two arrays in one, where the first lies. first (N,) bool : which are of `one`, in order."""
     found = beside(one, (len(first), *one.shape[1:]), one.dtype)
-    for chosen, values in ((first, one), (~first, other)):
-        put_rows(found, np.flatnonzero(chosen), values)
+    put_rows(found, np.flatnonzero(first), one)
+    put_rows(found, np.flatnonzero(~first), other)
     return found
 
 

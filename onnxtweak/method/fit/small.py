@@ -14,8 +14,7 @@ from functools import partial
 
 import numpy as np
 
-from onnxtweak.engine.machine.in_blocks import in_blocks
-from onnxtweak.engine.machine.large_arrays import of_columns
+from onnxtweak.engine.machine.large_arrays import in_blocks, of_columns
 from onnxtweak.engine.machine.products import transposed_product
 from onnxtweak.goal import ResolvedGoal
 from onnxtweak.method.fit.candidate import ALL_BIASES, FitCandidate

@@ -15,8 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from onnxtweak.engine.machine.in_blocks import summed
-from onnxtweak.engine.machine.large_arrays import copied, put_rows, sums_by_rows, taken
+from onnxtweak.engine.machine.large_arrays import copied, put_rows, summed, sums_by_rows, taken
 from onnxtweak.engine.machine.single_thread import side_by_side
 from onnxtweak.head import ONE_LABEL, Head
 from onnxtweak.method.augment import Trained, train, train_together, training_library

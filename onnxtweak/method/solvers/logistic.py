@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from onnxtweak.engine.machine.in_blocks import in_blocks, summed
-from onnxtweak.engine.machine.large_arrays import beside, let_go
+from onnxtweak.engine.machine.large_arrays import beside, in_blocks, let_go, summed
 from onnxtweak.engine.workers.learning_device import on_host
 from onnxtweak.method.softmax import row_blocks
 from onnxtweak.method.solvers.design import Design

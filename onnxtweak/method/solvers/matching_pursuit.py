@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from onnxtweak.engine.machine.in_blocks import in_blocks
-from onnxtweak.engine.machine.large_arrays import blocks, filled, of_columns
+from onnxtweak.engine.machine.large_arrays import blocks, filled, in_blocks, of_columns
 from onnxtweak.method.selection.screening import ScreeningSums, scores
 from onnxtweak.method.softmax import softmax
 from onnxtweak.method.solvers.multinomial import one_target

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from onnxtweak.engine.machine.in_blocks import columns_of
+from onnxtweak.engine.machine.columns import columns_of
 from onnxtweak.method.softmax import sigmoid
 
 # Between scores that are closer, as a fraction of their size, no bias in float32 can decide.

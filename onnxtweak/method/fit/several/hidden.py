@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from onnxtweak.data.several.marks import rarest
-from onnxtweak.engine.machine.in_blocks import columns_of, in_blocks
-from onnxtweak.engine.machine.large_arrays import copied, put_rows
+from onnxtweak.engine.machine.columns import columns_of
+from onnxtweak.engine.machine.large_arrays import copied, in_blocks, put_rows
 from onnxtweak.head import SEVERAL_LABELS
 from onnxtweak.method.fit.candidate import WORTH_HIDDEN, simplest
 from onnxtweak.method.fit.positions.context import bent

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnxtweak.engine.machine.in_blocks import columns_of, either, in_blocks
-from onnxtweak.engine.machine.large_arrays import chosen_rows, light_blocks
+from onnxtweak.engine.machine.columns import columns_of, either
+from onnxtweak.engine.machine.large_arrays import chosen_rows, in_blocks, light_blocks
 from onnxtweak.goal import ResolvedGoal
 from onnxtweak.head import SEVERAL_LABELS
 from onnxtweak.method.fit.candidate import FitCandidate

@@ -6,8 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from onnxtweak.engine.machine.in_blocks import in_blocks
-from onnxtweak.engine.machine.large_arrays import added, let_go, light_parts, of_columns
+from onnxtweak.engine.machine.large_arrays import added, in_blocks, let_go, light_parts, of_columns
 from onnxtweak.method.folds import Arrays, Folds, Make, digest_of, not_kept
 from onnxtweak.method.softmax import sigmoid
 from onnxtweak.method.table import Table

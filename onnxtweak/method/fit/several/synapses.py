@@ -11,8 +11,7 @@ from functools import partial
 
 import numpy as np
 
-from onnxtweak.engine.machine.in_blocks import in_blocks
-from onnxtweak.engine.machine.large_arrays import add_rows, copied
+from onnxtweak.engine.machine.large_arrays import add_rows, copied, in_blocks
 from onnxtweak.method.fit.several.problem import MarksProblem
 from onnxtweak.method.fit.several.weights import in_ridges
 from onnxtweak.method.fit.small import MOST_PURSUED, RIDGES

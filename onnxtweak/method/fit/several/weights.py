@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from onnxtweak.engine.machine.in_blocks import either
+from onnxtweak.engine.machine.columns import either
 from onnxtweak.engine.machine.large_arrays import add_rows, copied, taken
 from onnxtweak.method.fit.linear import RIDGES
 from onnxtweak.method.fit.several.problem import MarksProblem
