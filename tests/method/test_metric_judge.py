@@ -7,7 +7,12 @@ import pytest
 
 from onnxtweak.goal import ResolvedGoal
 from onnxtweak.method.fit.by_goal import fit_goal
+from onnxtweak.method.fit.candidate import FitCandidate
+from onnxtweak.method.fit.metric_judge import MetricJudge
+from onnxtweak.method.fit.weighted import Judged
+from onnxtweak.method.folds import Folds
 from onnxtweak.method.table import Table
+from onnxtweak.method.tuning.target_bias import BiasChoice
 from onnxtweak.metric.asked import metric_of
 from onnxtweak.metric.kinds import Predictions
 from onnxtweak.settings import FitSettings
@@ -156,3 +161,61 @@ def test_overall_is_the_fit_without_a_metric():
     goal = ResolvedGoal(np.arange(4))
     plain = fit_goal(learning(table), {"all": np.arange(8)}, goal, QUICK)
     assert asked.kind == plain.kind and np.array_equal(asked.bias, plain.bias)
+
+
+LABELS = np.arange(80) % 2
+PLACES = np.arange(80) // 2  # each holds a sample of either class
+
+
+def leading(right):
+    """Logits under which these samples are right."""
+    return np.column_stack([np.zeros(80), np.where(right == (LABELS == 1), 1, -1)]).astype(np.float32)
+
+
+BASE, BETTER, BY_ONE = (
+    leading(PLACES >= 10),
+    leading(PLACES >= 4),
+    leading((PLACES >= 10) | (LABELS + PLACES == 0)),
+)
+
+
+def judge(word="balanced"):
+    """What it thinks where the base has a quarter of each class wrong."""
+    table, metric = Table(np.zeros((80, 1), np.float32), BASE, LABELS), metric_of(word, TWO)
+    goal = ResolvedGoal(np.arange(2), max_overall_drop=100.0, metric=metric)
+    return MetricJudge(table, goal, Folds(PLACES % 2, np.ones(80, bool)), 1.0)
+
+
+def judged(Z, holds=True):
+    return Judged(None, BiasChoice(np.zeros(2), np.ones(80, bool), holds, ()), 0.0, Z)
+
+
+def test_a_metric_gains_where_most_resamples_say_so():
+    """Of a single sample more than a third of the resamples know nothing."""
+    own = judge()
+    assert [own.gains_surely(judged(Z)) for Z in (BETTER, BY_ONE, BASE)] == [True, False, False]
+    assert not own.gains_surely(judged(leading(PLACES >= 20)))
+
+
+def test_a_patch_has_to_be_ahead_of_biases_that_keep_the_limits():
+    own = judge()
+    pairs = [(BETTER, BASE), (BETTER, BETTER), (BETTER, BY_ONE), (BASE, BETTER)]
+    assert [own.ahead_of(judged(Z), judged(other)) for Z, other in pairs] == [True, False, True, False]
+    assert own.ahead_of(judged(BASE), judged(BETTER, holds=False))
+
+
+@pytest.mark.parametrize(
+    ("limit", "base", "gains"), [(0.1, BASE, True), (0.9, BASE, False), (0.001, leading(LABELS == 0), False)]
+)
+def test_a_base_that_misses_the_limit_loses_to_whatever_keeps_it(limit, base, gains, monkeypatch):
+    """Ten false alarms of forty are too many for the first; the last has none, which no limit forbids."""
+    own = judge(f"recall@fpr={limit}")
+    monkeypatch.setattr(own, "base", base)
+    assert own.gains_surely(judged(base)) == gains
+
+
+def test_a_metric_is_asked_about_what_the_log_loss_shows_to_have_learnt():
+    own = judge()
+    base, better = (FitCandidate("", np.arange(1), Z, 0.0, lambda: None) for Z in (BASE, BETTER))
+    assert own.told_something([base, better], base)
+    assert not own.told_something([base], base) and not own.told_something([], base)

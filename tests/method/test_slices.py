@@ -15,11 +15,14 @@ from onnxtweak.method.fit.by_goal import fit_goal
 from onnxtweak.method.fit.fit import fit_all
 from onnxtweak.method.fit.learning import Learning
 from onnxtweak.method.fit.linear import fit_linear, search_ridges
+from onnxtweak.method.fit.slice_judge import SliceJudge
+from onnxtweak.method.fit.weighted import Judged
 from onnxtweak.method.folds import Folds
 from onnxtweak.method.solvers.design import design
 from onnxtweak.method.solvers.multinomial import multinomial
 from onnxtweak.method.table import Table, stacked
 from onnxtweak.method.tuning.bias_control import overall_bias
+from onnxtweak.method.tuning.target_bias import BiasChoice
 from onnxtweak.settings import FitSettings
 from tests.support.learning import learning
 from tests.support.short_trainings import short_trainings
@@ -207,3 +210,30 @@ def test_slices_of_a_table_stay_with_their_rows():
     table = samples(20, 0)
     both = stacked([table, table.rows(np.arange(5))])
     np.testing.assert_array_equal(both.slices, np.append(table.slices, table.slices[:5]))
+
+
+def test_a_choice_is_judged_by_the_slice_and_by_every_group():
+    """Of 90 samples of each group the base has 60 right, of the whole as many under each choice."""
+    codes, place = np.repeat([0, 1], 90), np.tile(np.arange(90), 2)
+    labels = place % 2
+    Z = np.where(labels == 1, 1, -1)[:, None] * np.where(place < 60, 1, -1)[:, None] * [0, 1.0]
+    table = Table(np.zeros((180, 1), np.float32), Z.astype(np.float32), labels, slices=codes)
+
+    def asked(right, max_class_drop=None):
+        """Whether a choice keeps the limits, gains, and is ahead of what the base does."""
+        goal = ResolvedGoal(np.arange(2), max_class_drop=max_class_drop, slice=RARE)
+        judge = SliceJudge(table, goal, Folds(place % 2, np.ones(180, bool)), 1.0)
+        one, base = (
+            Judged(None, BiasChoice(np.zeros(2), each, True, ()), 0.0, Z) for each in (right, judge.was)
+        )
+        return judge.keeps(one.choice), judge.gains_surely(one), judge.ahead_of(one, base)
+
+    rare, other = codes == 1, codes == 0
+    moved = (place < 75) & rare | (
+        place < 45
+    ) & other  # 15 of 100 with the 10 samples that each group is lent
+    back = (place < 45) & rare | (place < 75) & other
+    assert asked(moved) == asked(moved, 15.1) == (True, True, True)
+    assert asked(moved, 14.9) == (False, True, True)
+    assert asked(back) == asked(back, 15.1) == (True, False, False)
+    assert asked(back, 14.9) == (False, False, False)
