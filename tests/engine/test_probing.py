@@ -36,3 +36,13 @@ def test_one_number_may_decide_far_from_where_samples_lie():
     readout, _ = read_columns(ask, VALUES[:, :1], LABEL, "logit", ROUNDING["float32"])
     assert readout.single
     assert readout.offset[1] == pytest.approx(-5000.0)
+
+
+@pytest.mark.parametrize("tail", [[0.0, 1.5, -2.0, 0.25, 7.0], [3.0, 3.0, 3.0, 3.0, 3.0]])
+def test_what_a_tail_adds_to_each_class_is_found(tail):
+    def ask(x):
+        return (x + tail).argmax(axis=1)
+
+    readout, _ = read_columns(ask, VALUES, LABEL, "logit", ROUNDING["float32"])
+    assert readout.offset == pytest.approx(np.array(tail) - tail[0], abs=1e-5)
+    assert readout.source == tuple(range(5)) and readout.sign == 1

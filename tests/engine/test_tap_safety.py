@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -12,6 +14,7 @@ from onnxtweak.engine.subject import choose_taps, measured, watchable
 from onnxtweak.engine.tap_safety import most_trials, readable_operators, safe_taps
 from onnxtweak.errors import ModelError
 from onnxtweak.settings import EngineSettings, TapSettings
+from onnxtweak.types import Tap
 from tests.support.nets import cnn3, mlp, random_inputs, reseed_light
 from tests.support.tweaks import run, saved
 
@@ -145,3 +148,35 @@ def test_operators_are_tried_once_each(shufflenet, monkeypatch):
     assert "Relu" in found and "Conv" not in found
     assert len(tried) <= 6 and all(len(ops) == 1 for ops in tried)
     assert told.told[0] == ("try operators", len(tried), "operators") and told.told[-1] == "end"
+
+
+class Tries:
+    """Trials of groups of taps, where some names are unsafe together."""
+
+    def __init__(self, unsafe):
+        self.subject = SimpleNamespace(model=SimpleNamespace(graph=SimpleNamespace(nodes=range(100))))
+        self.unsafe, self.count, self.tried = unsafe, 0, []
+
+    def passes(self, group):
+        self.count += 1
+        self.tried.append([tap.name for tap in group])
+        return not any(unsafe <= {tap.name for tap in group} for unsafe in self.unsafe)
+
+
+@pytest.mark.parametrize(
+    ("unsafe", "left", "tried"),
+    [
+        ([{"r5"}], ["r5"], ["r0123", "r4567", "r45", "r67", "r4", "r5"]),
+        ([{"a"}], ["a"], []),
+        ([{"r0", "a"}], ["a"], []),
+        ([{"r1", "r6"}], ["r4", "r5", "r6", "r7"], ["r0123", "r4567"]),
+    ],
+)
+def test_unsafe_taps_are_searched_by_operator_and_then_by_halves(unsafe, left, tried):
+    """Groups that are safe alone need not be so together: then each is added to those before it."""
+    taps = [Tap(f"r{k}", "Relu", (1,)) for k in range(8)] + [Tap("a", "Add", (1,))]
+    trial = Tries(unsafe)
+    kept = tap_safety._search(trial, taps, Told())
+    assert [tap.name for tap in taps if tap not in kept] == left
+    halves = [[f"r{k}" for k in group[1:]] for group in tried]
+    assert trial.tried[: 2 + len(tried)] == [[f"r{k}" for k in range(8)], ["a"], *halves]
