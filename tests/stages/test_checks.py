@@ -15,12 +15,16 @@ from onnxtweak.engine.session import Session
 from onnxtweak.engine.subject import few_samples, smallest_samples
 from onnxtweak.engine.tap_safety import neutral_samples, trial_samples
 from onnxtweak.goal import ResolvedGoal
+from onnxtweak.model.edit.splice import splice
+from onnxtweak.model.file.tweak_metadata import tweaks_inside
 from onnxtweak.settings import DataSettings, EngineSettings, TapSettings
 from onnxtweak.stages import checks, report_data
-from onnxtweak.stages.checks import MANY, check_reload
+from onnxtweak.stages.checks import MANY, check_digests, check_reload
 from onnxtweak.stages.open_job import prepare
 from onnxtweak.stages.other_models import quantising
-from onnxtweak.types import silent
+from onnxtweak.types import Tap, silent
+from tests.support import nets, tweaks
+from tests.support.damage import without_digests
 from tests.support.unequal import unequal
 
 
@@ -147,3 +151,34 @@ def test_latency_is_measured_on_one_of_the_smallest(pictures, monkeypatch):
     report_data.of_runs(pictures, pictures.subject, view, (view.labels, view.labels), goal)
     sizes = [shapes[0] for shapes in view.dataset.by_part.shapes]
     assert [x.shape for feeds in fed for x in feeds.values()] == [(1, *min(sizes, key=np.prod))]
+
+
+def test_digests_tell_which_parts_or_else_which_bytes_were_changed(tmp_path):
+    base, taps = tweaks.saved(nets.mlp(), tmp_path), [Tap("act1", "Relu", (16,))]
+    once = splice(base, tweaks.random_tweak(base, taps, 4, "linear"))
+    first = base.holding(once)
+    twice = splice(first, tweaks.random_tweak(first, taps, 4, "mlp", seed=1))
+    model = base.holding(twice)
+    inside = tweaks_inside(model.proto)
+
+    def said(*files, of=model):
+        return [(check.detail, check.passed) for check in check_digests(of, inside, files)]
+
+    whole = [("all that tweaks 1, 2 added, and the record, are as written", True)]
+    assert said(twice, once) == said() == whole
+    other = [bytes([data[0] ^ 1]) + data[1:] for data in (twice, once)]
+    both = "the bytes of tweak 2 were changed, the bytes of tweak 1 were changed"
+    assert said(*other) == [(both, False)]
+    assert said(twice, other[1]) == [("the bytes of tweak 1 were changed", False)]
+    assert said(other[0]) == [("the bytes of tweak 2 were changed", False)]
+    damaged = model.proto.__deepcopy__()
+    for node in damaged.graph.node:
+        if node.name.startswith("onnxtweak/"):
+            node.doc_string = "mine"
+    count = sum(node.doc_string == "mine" for node in damaged.graph.node)
+    ((detail, passed),) = said(*other, of=base.holding(damaged.SerializeToString()))
+    assert not passed and "bytes" not in detail and detail.endswith(f" and {count - 5} more")
+    assert detail.count("was changed") == 5
+    old = base.holding(without_digests(once))
+    (unchecked,) = check_digests(old, tweaks_inside(old.proto), (old.data,))
+    assert "recorded no digests" in unchecked.reason
