@@ -7,10 +7,11 @@ from hypothesis import strategies as st
 
 from onnxtweak.errors import DataError
 from onnxtweak.goal import ResolvedGoal
+from onnxtweak.method.fit import trainings
 from onnxtweak.method.fit.fit import fit_all
 from onnxtweak.method.folds import Folds, fold_numbers, one_in
 from onnxtweak.method.table import Table, stacked
-from onnxtweak.settings import FitSettings
+from onnxtweak.settings import AugmentSettings, FitSettings
 from tests.support.learning import learning
 from tests.support.short_trainings import short_trainings
 
@@ -89,3 +90,22 @@ def test_what_is_learnt_by_heart_about_a_group_is_not_taken_for_knowledge(hidden
         }
     assert found[False].kind == "fit"
     assert found[True].kind != "fit"
+
+
+@pytest.mark.parametrize("copies", [1, 2])
+def test_a_group_teaches_a_hidden_layer_or_tells_when_to_stop_and_not_both(copies, monkeypatch):
+    """Nor do a sample and its mirror image."""
+    labels, groups, seen = np.arange(60) % 2, np.arange(60) // 5, []
+    T = np.arange(60, dtype=np.float32)[:, None]
+    table, folds = Table(T, np.zeros((60, 2)), labels, groups), Folds.of(labels, 3, 0, groups=groups)
+    if copies == 2:
+        table, folds = stacked((table, table)), folds.doubled
+    monkeypatch.setattr(trainings, "train", lambda *parts, **_: seen.append(parts[:2]))
+    made = trainings.Trainings.of(table, table.labels, folds, 4, kept=lambda _, make: make())
+    for rows in (folds.learning(0), np.arange(60 * copies)):
+        made._new(rows, [AugmentSettings()])
+    (learnt, stopping), (everything, last) = seen
+    assert not set(learnt.groups) & set(stopping.groups)
+    assert sorted([*learnt.T[:, 0], *stopping.T[:, 0]]) == sorted(table.T[folds.learning(0), 0])
+    assert np.unique(stopping.T, return_counts=True)[1].tolist() == [copies] * (len(stopping.T) // copies)
+    assert everything is table and 0 < len(last.labels) < 20 * copies
