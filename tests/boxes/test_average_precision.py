@@ -56,6 +56,15 @@ def test_an_object_is_found_once():
     assert made.average_precision()[0, 0] == pytest.approx((51 + 50 * 2 / 3) / 101)
 
 
+def test_a_box_whose_object_is_found_already_finds_another_that_it_overlaps():
+    """Of what is free by the most, and by enough: the third box overlaps the last object by a third alone."""
+    rows = [(0, 0, 0.9, *BOX), (0, 0, 0.8, 0, 0, 10, 11), (0, 0, 0.7, 0, 0, 10, 9)]
+    made = found(rows, [(0, 0, *BOX), (0, 0, 0, 2, 10, 12), (0, 0, 5, 0, 15, 10)])
+    assert made.average_precision()[0, 0] == pytest.approx(67 / 101)
+    assert [each.tolist() for each in made.found(0.8)] == [[True, True, False]]
+    assert [each.tolist() for each in made.found(0.85)] == [[True, False, False]]
+
+
 def test_overlaps_from_which_it_counts():
     made = found([(0, 0, 0.9, 0, 0, 10, 8)], [(0, 0, *BOX)])  # IoU 0.8
     each = made.average_precision()[:, 0]
