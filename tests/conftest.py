@@ -55,6 +55,17 @@ def pytest_collection_finish() -> None:
     gc.set_threshold(20_000, 20, 20)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def what_stays_is_looked_at_once() -> Iterator[None]:
+    """And so does what a file's tests have loaded, and what pytest keeps of them.
+
+    Dask's clusters, for one, look for garbage before they start: at the end of a run, for half a second each.
+    """
+    yield
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     """The project's folder."""

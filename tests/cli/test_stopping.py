@@ -192,6 +192,7 @@ INSIDE_A_LIBRARY = """
 import ctypes, sys
 def heard(event, given):
     if event == "import" and given[0] == "numpy":
+        sys.modules["onnxtweak.cli.stopping"]._PATIENCE = 0.2
         c, lock = ctypes.CDLL(None), ctypes.create_string_buffer(64)
         c.pthread_mutex_init(lock, None)
         c.pthread_mutex_lock(lock)

@@ -23,6 +23,12 @@ from tests.support.weak_class import weak_cnn
 
 distributed = pytest.importorskip("distributed")
 
+# A program that waits no longer than it has to for workers that will not come.
+IMPATIENT = (
+    "from onnxtweak.engine.workers import dask_cluster;"
+    f"dask_cluster._LOOK = dask_cluster._ALONE = 0.3;{forked.ONNXTWEAK}"
+)
+
 
 @pytest.mark.parametrize("address", ["x", "tcp://", "127.0.0.1", "foo://127.0.0.1:5"])
 def test_what_is_no_address_is_said(address):
@@ -35,9 +41,9 @@ def test_what_is_no_address_is_said(address):
 
 
 @pytest.mark.filterwarnings("ignore")  # of threads that wait for an answer
-@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n" * 3])
-def test_what_never_answers_or_is_no_dask_is_given_up(answer, monkeypatch):
-    monkeypatch.setattr(dask_cluster, "_ANSWER", 1)
+@pytest.mark.parametrize(("answer", "within"), [(b"", 0.2), (b"HTTP/1.1 400 Bad Request\r\n\r\n" * 3, 1)])
+def test_what_never_answers_or_is_no_dask_is_given_up(answer, within, monkeypatch):
+    monkeypatch.setattr(dask_cluster, "_ANSWER", within)
     kept = []
 
     def serve():
@@ -78,10 +84,10 @@ def test_a_scheduler_or_its_only_worker_that_dies_midway_is_one_line(tmp_path, l
         with client:
             client.wait_for_workers(1, timeout=300)
             os.kill(running["worker"].pid, signal.SIGSTOP)  # which takes the shards, and never ends one
-            begun = forked.start(forked.ONNXTWEAK, *command)
+            begun = forked.start(IMPATIENT, *command)
             while not client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks)):
                 assert not begun.ended, begun.wait()
-                time.sleep(0.1)
+                time.sleep(0.02)
             running[lost].kill()
             ended = begun.wait()
     finally:
@@ -117,12 +123,14 @@ def test_few_files_end_a_command_at_once(tmp_path, monkeypatch, capsys):
 
 def test_what_does_not_answer_leaves_no_client_behind(monkeypatch):
     """It would be closed whenever garbage is collected, for which it needs a lock of Dask."""
-    monkeypatch.setattr(dask_cluster, "_ANSWER", 1)
-    monkeypatch.setattr(dask_cluster.distributed, "Client", lambda *_, **__: pytest.fail("a client was made"))
+    made = []
+    monkeypatch.setattr(dask_cluster, "_ANSWER", 0.2)
+    monkeypatch.setattr(dask_cluster.distributed, "Client", lambda *_, **__: made.append("a client"))
     with socket.create_server(("127.0.0.1", 0)) as server:
         settings = EngineSettings(scheduler=f"tcp://127.0.0.1:{server.getsockname()[1]}")
         with pytest.raises(MachineError, match="does not answer"), open_workers(settings):
             pass
+    assert not made
 
 
 def test_no_garbage_is_collected_while_dask_starts():

@@ -1,6 +1,7 @@
 """What has a program that is forked loaded already? The package, Dask, and the loops that Numba keeps."""
 
 import contextlib
+import gc
 
 import numpy as np
 
@@ -18,3 +19,4 @@ for _name in commands.__all__:
 folds_correctly(NumbaBackend(1))
 none, nothing = np.empty(0, np.int32), np.empty(0, np.float32)
 keep_beyond(none, none, nothing, np.empty((1, 1), np.float32), np.empty((1, 1), np.float32))
+gc.freeze()  # or looking for garbage in a fork would copy every page

@@ -37,6 +37,7 @@ _TIMEOUT = 2.0
 _ADDRESS = re.compile(r"((tcp|tls|wss?|ucx)://)?[^/\s]+:[0-9]{1,5}|inproc://.+")
 _ANSWER = 10  # seconds in which a scheduler has to answer; a client may take twice that to give up
 _LOOK = 2  # seconds after which it is asked whether there are workers still
+_ALONE = 10  # seconds for which a scheduler may have none: one that died may be started again
 _AGAIN = "start them again; with --work-dir, --resume continues where this run ended"
 
 
@@ -117,7 +118,7 @@ class DaskWorkers:
         now = time.monotonic()
         if self.client.nthreads():
             return None
-        if alone_since is not None and now - alone_since > _ANSWER:
+        if alone_since is not None and now - alone_since > _ALONE:
             raise MachineError(
                 "all workers of the Dask scheduler were lost",
                 where=self.client.scheduler.address,
@@ -245,7 +246,8 @@ def _connected(address: str) -> Any:
     waiting = Thread(target=connect, daemon=True)
     with undisturbed():
         waiting.start()
-        for _ in range(20 * _ANSWER):  # short waits: a machine that stands still for long uses up one of them
+        # Short waits: a machine that stands still for long uses up one of them.
+        for _ in range(round(20 * _ANSWER)):
             waiting.join(0.1)
             if not waiting.is_alive():
                 break
