@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 
 import numpy as np
 
@@ -106,7 +106,7 @@ def fit_small(
     columns: np.ndarray,
     count: int,
     folds: Folds,
-    choose: Callable[[Table, int, float], np.ndarray],
+    choose: Callable[[Table, int, Sequence[float]], list[np.ndarray]],
     name: str,
     *,
     ridges: Sequence[float] = RIDGES,
@@ -115,29 +115,33 @@ def fit_small(
     free, judged = np.unique(table.labels), folds.judged
     pool, named = table.columns(columns), table.of_folds(folds, f"{count} by {name}", columns)
 
-    def held_out(ridge: float, k: int) -> Arrays:
+    @lru_cache(maxsize=1)
+    def chosen_without(k: int) -> list[np.ndarray]:
+        """The neurons that all folds but one choose, at each ridge."""
+        return choose(pool.rows(folds.learning(k)), count, ridges)
+
+    def held_out(k: int, number: int) -> Arrays:
         """Scores of a fold under weights on neurons that the others chose."""
-        chosen = columns[choose(pool.rows(folds.learning(k)), count, ridge)]
         found = multinomial(
-            of_columns(table.T, chosen),
+            of_columns(table.T, columns[chosen_without(k)[number]]),
             table.Z,
             table.labels,
-            ridge=ridge,
+            ridge=ridges[number],
             free=free,
             sample_weight=folds.learning_weight(k),
             tolerance=1e-6,
         )
         return {"scores": found.scores[folds.held_out(k)]}
 
-    tried = []
-    for ridge in ridges:
-        logits = table.Z.copy()
-        for k in folds.numbers.tolist():
-            found = folds.kept(f"{named}, ridge {ridge}, fold {k}", partial(held_out, ridge, k))
+    held = [table.Z.copy() for _ in ridges]
+    for k in folds.numbers.tolist():
+        for number, (ridge, logits) in enumerate(zip(ridges, held, strict=True)):
+            found = folds.kept(f"{named}, ridge {ridge}, fold {k}", partial(held_out, k, number))
             logits[np.ix_(folds.held_out(k), free)] += found["scores"].astype(logits.dtype)
-        tried.append((log_loss(logits[judged], table.labels[judged]), ridge, logits))
-    loss, ridge, logits = min(tried, key=lambda candidate: candidate[0])
-    at_last = folds.kept(f"{named}, ridge {ridge}", lambda: {"chosen": choose(pool, count, ridge)})
+    losses = [log_loss(logits[judged], table.labels[judged]) for logits in held]
+    best = int(np.argmin(losses))
+    loss, ridge, logits = losses[best], ridges[best], held[best]
+    at_last = folds.kept(f"{named}, ridge {ridge}", lambda: {"chosen": choose(pool, count, [ridge])[0]})
     chosen = columns[at_last["chosen"]]
     described = f"{len(chosen)} neurons by {name}, ridge {ridge:g}"
 
@@ -204,22 +208,28 @@ def _side_by_side(
     return weight, shift
 
 
-def pursue(table: Table, count: int, ridge: float) -> np.ndarray:
-    """`count` columns (count,) int64 of a table, each batch chosen by what the earlier ones left wrong."""
-    chosen = np.empty(0, np.int64)
-    for step in np.array_split(np.arange(count), min(_ROUNDS, max(count, 1))):
-        if not len(step):
-            continue
-        promise = _promise(table, chosen, ridge)
-        promise[chosen] = -1
-        chosen = np.concatenate([chosen, np.argsort(-promise, kind="stable")[: len(step)]])
-    return np.sort(chosen)
+def pursue(table: Table, count: int, ridges: Sequence[float]) -> list[np.ndarray]:
+    """`count` columns (count,) int64 of a table at each ridge, each batch by what earlier ones left wrong."""
+    first, found = _promise_of_all(table), []
+    for ridge in ridges:
+        chosen = np.empty(0, np.int64)
+        for step in np.array_split(np.arange(count), _ROUNDS):
+            if not len(step):
+                break
+            promise = _promise(table, chosen, ridge) if len(chosen) else first
+            promise[chosen] = -1
+            chosen = np.concatenate([chosen, np.argsort(-promise, kind="stable")[: len(step)]])
+        found.append(np.sort(chosen))
+    return found
 
 
-def shrink(table: Table, count: int, ridge: float) -> np.ndarray:
-    """The `count` columns (count,) int64 that a grouped elastic net keeps longest; the ridge is its own."""
+def shrink(table: Table, count: int, ridges: Sequence[float]) -> list[np.ndarray]:
+    """The `count` columns (count,) int64 that a grouped elastic net keeps longest, at each ridge the same.
+
+    The ridge with which it chooses is its own.
+    """
     free = np.unique(table.labels)
-    promise = _promise(table, np.empty(0, np.int64), ridge)
+    promise = _promise_of_all(table)
     pool = np.argsort(-promise, kind="stable")[: max(_POOL, _POOL_EACH * count)]
     standard = design(table.T, pool, turn=False)
     start = multinomial(standard, table.Z, table.labels, ridge=1e9, free=free).axes
@@ -243,13 +253,18 @@ def shrink(table: Table, count: int, ridge: float) -> np.ndarray:
         size = np.linalg.norm(start[:-1], axis=1)
         if np.count_nonzero(size) >= count:
             break
-    return np.sort(pool[np.argsort(-size, kind="stable")[:count]])
+    return [np.sort(pool[np.argsort(-size, kind="stable")[:count]])] * len(ridges)
 
 
 def _strongest_lasso(X: np.ndarray, table: Table, free: np.ndarray, bias: np.ndarray) -> float:
     """The L1 penalty from which on no neuron has a weight."""
     r, _ = _residuals(table, free, bias[None, :])
     return float(np.linalg.norm(transposed_product(X, r[:, free]), axis=1).max()) / len(table.labels)
+
+
+def _promise_of_all(table: Table) -> np.ndarray:
+    """What each column should save before any is chosen, (K,): there is nothing that a ridge would change."""
+    return _promise(table, np.empty(0, np.int64), RIDGES[0])
 
 
 def _promise(table: Table, chosen: np.ndarray, ridge: float) -> np.ndarray:
