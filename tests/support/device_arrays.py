@@ -79,7 +79,7 @@ def _lifted(function):
     return lifted
 
 
-for _name in "sum mean max argmax astype reshape ravel copy take swapaxes".split():
+for _name in "sum mean max argmax astype reshape ravel copy take swapaxes dot".split():
     setattr(DeviceArray, _name, _lifted(getattr(np.ndarray, _name)))
 
 

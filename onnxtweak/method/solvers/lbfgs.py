@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -95,6 +96,20 @@ def unconverged(iterations: int) -> str:
     return f"the solver stopped after {iterations} iterations before it had converged"
 
 
+@dataclass(frozen=True, eq=False)
+class _Pair:
+    """A step and the change of the gradient along it, both flat, and 1 over their product."""
+
+    change: Any
+    bent: Any
+    rho: float
+
+    @classmethod
+    def of(cls, change: Any, bent: Any) -> _Pair:
+        change, bent = change.reshape(-1), bent.reshape(-1)
+        return cls(change, bent, 1 / float(change.dot(bent)))
+
+
 def lbfgs(objective: Objective, begin: Any, tolerance: float, iterations: int) -> Minimum:
     """L-BFGS, preconditioned by the curvature at the start. Scores are linear, so a trial costs no product.
 
@@ -107,39 +122,40 @@ def lbfgs(objective: Objective, begin: Any, tolerance: float, iterations: int) -
 
 
 def _descend(objective: Objective, start: Descent, tolerance: float, iterations: int) -> Minimum:
-    U, S, pairs = start.U, start.scores, start.pairs
-    rhos = tuple(1 / _inner(change, bent) for change, bent in pairs)
+    U, S = start.U, start.scores
+    pairs = deque((_Pair.of(change, bent) for change, bent in start.pairs), _MEMORY)
     loss, p = objective.value(S, U)
     inverse = 1 / objective.curvature(p)
+    inverses = inverse, inverse.astype(S.dtype).reshape(-1)
     gradient = objective.gradient(p, U) if start.gradient is None else start.gradient
 
     def end(count: int, converged: bool) -> Minimum:
-        return Minimum(U, S, loss, count, converged, Descent(U, S, gradient, pairs))
+        known = tuple((pair.change.reshape(U.shape), pair.bent.reshape(U.shape)) for pair in pairs)
+        return Minimum(U, S, loss, count, converged, Descent(U, S, gradient, known))
 
     for count in range(iterations):
         if float((gradient**2 * inverse).sum()) / 2 < tolerance:
             return end(count, True)
-        step = -_two_loop(gradient, pairs, rhos, inverse)
+        step = -_two_loop(gradient, pairs, *inverses)
         slope = float((gradient * step).sum())
         moved, t = objective.scores(step), 1.0
         while True:
             reached = by_rows(partial(_along, t), S, moved)
-            tried, p = objective.value(reached, U + t * step)
+            ahead = U + t * step
+            tried, p = objective.value(reached, ahead)
             if tried <= loss + 1e-4 * t * slope:
                 break
             if t < 1e-6:  # the products' precision is reached
                 return end(count, True)
             t /= 2
-        U, S, loss = U + t * step, reached, tried
+        U, S, loss = ahead, reached, tried
         del moved, reached  # each is as large as the scores, and the gradient takes as much again
         new = objective.gradient(p, U)
         del p
         change, bent = t * step, new - gradient
         gradient = new
         if float((change * bent).sum()) > 1e-12 * float((bent**2 * inverse).sum()):
-            change, bent = change.astype(S.dtype), bent.astype(S.dtype)
-            pairs = (*pairs[1 - _MEMORY :], (change, bent))
-            rhos = (*rhos[1 - _MEMORY :], 1 / _inner(change, bent))
+            pairs.append(_Pair.of(change.astype(S.dtype), bent.astype(S.dtype)))
     return end(iterations, False)
 
 
@@ -147,24 +163,22 @@ def _along(t: float, S: Any, moved: Any) -> Any:
     return S + t * moved
 
 
-def _two_loop(gradient: Any, pairs: Sequence[tuple[Any, Any]], rhos: Sequence[float], inverse: Any) -> Any:
-    """The inverse Hessian, as the pairs know it, times the gradient. rhos : 1 over the product of each."""
+def _two_loop(gradient: Any, pairs: Sequence[_Pair], inverse: Any, narrow: Any) -> Any:
+    """The inverse Hessian, as the pairs know it, times the gradient.
+
+    inverse : 1 over the curvature at the start, of the gradient's shape; narrow : the same as the pairs are.
+    """
     if not pairs:
         return gradient * inverse
-    q = gradient.astype(pairs[0][0].dtype)
+    latest = pairs[-1]
+    q = gradient.astype(latest.bent.dtype).reshape(-1)
     alphas = []
-    for (change, bent), rho in zip(reversed(pairs), reversed(rhos), strict=True):
-        alphas.append(rho * _inner(change, q))
-        q -= alphas[-1] * bent
-    q *= inverse.astype(q.dtype)
+    for pair in reversed(pairs):
+        alphas.append(pair.rho * float(pair.change.dot(q)))
+        q -= alphas[-1] * pair.bent
+    q *= narrow
     # The latest pair knows the curvature's size better than the start did.
-    bent = pairs[-1][1]
-    q /= rhos[-1] * float((bent**2 * inverse).sum())
-    for (change, bent), rho, alpha in zip(pairs, rhos, reversed(alphas), strict=True):
-        q += (alpha - rho * _inner(bent, q)) * change
-    return q.astype(gradient.dtype)
-
-
-def _inner(one: Any, other: Any) -> float:
-    """The inner product of two arrays of one shape."""
-    return float(one.reshape(-1) @ other.reshape(-1))
+    q /= latest.rho * float((latest.bent.reshape(inverse.shape) ** 2 * inverse).sum())
+    for pair, alpha in zip(pairs, reversed(alphas), strict=True):
+        q += (alpha - pair.rho * float(pair.bent.dot(q))) * pair.change
+    return q.astype(gradient.dtype).reshape(gradient.shape)
