@@ -58,10 +58,12 @@ def independent_changes(
     alone = np.bincount(classes, minlength=many).astype(np.float64)
     if groups is None or not len(changed):
         return alone
-    _, place = np.unique(groups[changed], return_inverse=True)
-    pairs, of_pair = np.unique(place * many + classes, return_inverse=True)
-    squares = np.bincount(of_pair, change[changed].astype(np.float64)) ** 2
-    return np.maximum(alone, np.bincount(pairs % many, squares, many))
+    own_groups = groups[changed]
+    order = np.lexsort((classes, own_groups))
+    classes, own_groups = classes[order], own_groups[order]
+    first = np.append(True, (classes[1:] != classes[:-1]) | (own_groups[1:] != own_groups[:-1])).nonzero()[0]
+    sums = np.add.reduceat(change[changed[order]], first, dtype=np.float64)
+    return np.maximum(alone, np.bincount(classes[first], sums**2, many))
 
 
 @dataclass(frozen=True, eq=False)

@@ -251,15 +251,15 @@ def test_the_smallest_bias_that_earns_enough_is_found_among_any_number_of_sample
     labels = rng.integers(0, 5, len(Z))
     ledger = Ledger(Z, Z, labels, ResolvedGoal(np.array([0])).head)
     predicted = Z.argmax(axis=1)
-    gap = np.where(predicted == 2, np.inf, Z.max(axis=1).astype(np.float64) - Z[:, 2])
-    step = ledger._step(gap, 2, missing)
+    gap = Z.max(axis=1).astype(np.float64) - Z[:, 2]
+    step = ledger._step(gap, predicted, 2, missing)
 
     def earned(bias):
         turned = (Z + np.array([0, 0, bias, 0, 0])).argmax(axis=1)
         return ledger.credit[(turned == 2) & (predicted != 2), 2].sum()
 
     assert earned(step + 1e-5) >= missing > earned(step - 1e-3)
-    assert ledger._step(gap, 2, 1e6) is None
+    assert ledger._step(gap, predicted, 2, 1e6) is None
 
 
 def test_what_is_predicted_after_some_classes_are_raised_is_what_all_logits_say():

@@ -221,8 +221,7 @@ class Ledger:
                 count = int(np.count_nonzero(change))
                 return _Raised(bias, self._surer(earned, right), count, float(np.sqrt(overall)))
             for c in lacking.tolist():
-                gap = np.where(predicted == c, np.inf, top - self._column(c, bias))
-                step = self._step(gap, c, float(missing[c]))
+                step = self._step(top - self._column(c, bias), predicted, c, float(missing[c]))
                 if step is None:
                     return None
                 bias[c] += step
@@ -243,9 +242,11 @@ class Ledger:
         # A class that is raised again takes back what a lower one takes of its old height.
         for c in raised.tolist():
             column = self._column(c, bias)
-            turned = self.head.beats(column, c, top, predicted)
-            np.copyto(top, column, where=turned)
-            np.copyto(predicted, c, where=turned)
+            (near,) = (column >= top).nonzero()  # few turn
+            own = column.take(near)
+            turned = self.head.beats(own, c, top.take(near), predicted.take(near))
+            near = near[turned]
+            top[near], predicted[near] = own[turned], c
 
     def _earned(self, predicted: np.ndarray) -> np.ndarray:
         return np.bincount(predicted, entries(self.credit, predicted), self.classes)
@@ -271,14 +272,15 @@ class Ledger:
         clear = found.error if self.by_labels else _OVERALL * found.error + _OVERALL_SHARE * found.changed
         return self.before_overall - allowed + margin * clear
 
-    def _step(self, gap: np.ndarray, c: int, missing: float) -> float | None:
+    def _step(self, gap: np.ndarray, predicted: np.ndarray, c: int, missing: float) -> float | None:
         """The smallest bias on class c that earns what is missing; None where nothing does.
 
-        gap (N,) : the bias from which on a sample is predicted as c; not finite: never, or it is already.
+        gap (N,) : the bias from which on a sample is predicted as c, 0 where it is; not finite: never.
         """
         reach, credit = float(self._reach[c]), self.credit.reshape(-1)
         while True:  # a class seldom needs more than its nearest samples
             (nearest,) = (gap <= reach).nonzero()
+            nearest = nearest[predicted.take(nearest) != c]
             gaps = gap.take(nearest)
             order = gaps.argsort(kind="stable")
             earned = credit.take(nearest.take(order) * self.classes + c).cumsum(dtype=np.float64)
