@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from onnxtweak.engine.machine import narrow_rows
-from onnxtweak.engine.machine.narrow_rows import row_max, row_sums
+from onnxtweak.engine.machine.narrow_rows import row_max, row_sums, sum_of_rows
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
@@ -14,11 +14,12 @@ def test_rows_are_reduced_as_numpy_does_it(kind, monkeypatch):
     rng = np.random.default_rng(0)
     monkeypatch.setattr(narrow_rows, "LIGHT", 500)  # so that some arrays are gone through in parts
     for columns in (*range(1, 30), 130):
-        for rows in (0, 1, 40):
+        for rows in (0, 1, 40, 500):
             values = rng.normal(size=(rows, columns)) * 10.0 ** rng.uniform(-5, 5, (rows, columns))
             for array in (values.astype(kind), np.asfortranarray(values, kind), values.astype(kind)[:, ::-1]):
                 assert row_sums(array).tobytes() == array.sum(axis=1).tobytes()
                 assert row_max(array).tobytes() == array.max(axis=1).tobytes()
+                assert sum_of_rows(array).tobytes() == array.sum(axis=0, dtype=np.float64).tobytes()
 
 
 def test_what_is_no_number_stays():

@@ -30,6 +30,13 @@ def row_sums(array: Any) -> Any:
     return _by_columns(sum_of_columns, array) if is_narrow(array) else array.sum(axis=1)
 
 
+def sum_of_rows(array: Any) -> Any:
+    """`array.sum(axis=0, dtype=np.float64)`, (C,), of an array (N, C), NumPy's or CuPy's."""
+    if is_narrow(array) and array.shape[1] > 1:  # one column NumPy adds up in pairs
+        return np.einsum("nc->c", array, dtype=np.float64, casting="same_kind")
+    return array.sum(axis=0, dtype=np.float64)
+
+
 def is_narrow(array: Any) -> bool:
     """Whether the rows of an array (N, C) are better taken column by column: few floats, in NumPy's hands."""
     return (

@@ -20,7 +20,7 @@ from onnxtweak.engine.machine.large_arrays import (
     let_go_rows,
     sums_by_rows,
 )
-from onnxtweak.engine.machine.narrow_rows import row_max, row_sums
+from onnxtweak.engine.machine.narrow_rows import row_max, row_sums, sum_of_rows
 from onnxtweak.method.softmax import log_sum_exp, row_blocks
 from onnxtweak.method.solvers.design import Design
 
@@ -160,7 +160,7 @@ class CrossEntropy:
     def gradient(self, p: Any, axes: Any) -> Any:
         if self.room is None:
             rest = residual(self.design.xp, p, self.place, self.column, self.own)
-            products, sums = self.design.products(rest), rest.sum(axis=0, dtype=np.float64)
+            products, sums = self.design.products(rest), sum_of_rows(rest)
         else:
             products, sums = np.zeros((self.design.X.shape[1], p.shape[1]), self.design.X.dtype), None
             for part, X in self.design.blocks():
