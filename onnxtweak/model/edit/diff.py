@@ -96,9 +96,11 @@ class _DiffWalk:
         self.original = {new: old for old, new in self.renamed.items()}
 
     def messages(self, old: Message, new: Message, where: str, path: str) -> Iterator[Difference]:
-        """Differences field by field. where : path for people; path : the same without names in brackets."""
-        if path not in ("", "graph") and _identical(old, new):
-            return
+        """Differences field by field. where : path for people; path : the same without names in brackets.
+
+        Parts of messages are compared as they are serialised first, which is faster: but not the graph, whose
+        weights that would copy.
+        """
         if isinstance(old, TensorProto):
             yield Difference("changed", where, f"{_describe(old)} -> {_describe(new)}", False)
             return
@@ -112,7 +114,8 @@ class _DiffWalk:
                 change = "added" if one is None else "removed"
                 yield Difference(change, inner[0], _describe(other if one is None else one), False)
             elif isinstance(one, Message):
-                yield from self.messages(one, other, *inner)
+                if inner[1] == "graph" or not _identical(one, other):
+                    yield from self.messages(one, other, *inner)
             elif _exactly(one) != _exactly(other):
                 yield Difference("changed", inner[0], f"{_describe(one)} -> {_describe(other)}", False)
         if _unknown(old) != _unknown(new):
@@ -137,7 +140,7 @@ class _DiffWalk:
                 yield Difference("added", _at(where, after[key]), _describe(after[key]), False)
             elif key not in after:
                 yield Difference("removed", _at(where, before[key]), _describe(before[key]), False)
-            else:
+            elif not _identical(before[key], after[key]):
                 yield from self.messages(before[key], after[key], _at(where, before[key]), path)
         if [key for key in before if key in after] != [key for key in after if key in before]:
             yield Difference("reordered", where, "the same entries in another order", False)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import stat
-from collections.abc import MutableSequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import onnx
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError, EncodeError, Message
 
 from onnxtweak.errors import ModelError
@@ -22,8 +22,7 @@ from onnxtweak.model.graph import DEFAULT_DOMAINS, GraphIndex
 
 LARGEST_PROTOBUF = 2**31 - 1
 _EXPORT_AGAIN = "check the path, or export the model again"
-# Types of attributes that hold neither a tensor nor a graph.
-_PLAIN = {onnx.AttributeProto.AttributeType.Value(name) for name in ("FLOAT", "INT", "STRING", "INTS")}
+_STRING, _MESSAGE = FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_MESSAGE
 _LAST_FIELD = 26  # the largest field number of a ModelProto
 
 
@@ -210,23 +209,19 @@ def _why_unreadable(data: bytes) -> str:
 
 def _has_invalid_text(message: Message) -> bool:
     """Whether a string in the message, comments aside, is not UTF-8: protobuf returns it as bytes."""
-    if isinstance(message, onnx.TensorProto):  # its other fields may be large
+    if type(message) is onnx.TensorProto:  # its other fields may be large
         return isinstance(message.name, bytes) or any(map(_has_invalid_text, message.external_data))
-    # Where all bytes are ASCII, its text is. There may be 100,000 nodes.
-    if _holds_no_tensor(message) and message.SerializePartialToString().isascii():
+    # Where all bytes are ASCII, its text is. There may be 100,000 of them.
+    if type(message) is onnx.ValueInfoProto and message.SerializePartialToString().isascii():
         return False
     for field_type, value in message.ListFields():
-        texts = field_type.type in (field_type.TYPE_STRING, field_type.TYPE_MESSAGE)
-        if not texts or field_type.name == "doc_string":
+        kind = field_type.type
+        if kind == _MESSAGE:
+            found = any(map(_has_invalid_text, (value,) if isinstance(value, Message) else value))
+        elif kind == _STRING and type(value) is not str:  # one that is not UTF-8, or several
+            found = field_type.name != "doc_string" and (type(value) is bytes or bytes in map(type, value))
+        else:
             continue
-        for item in value if isinstance(value, MutableSequence) else (value,):
-            if isinstance(item, bytes) or (isinstance(item, Message) and _has_invalid_text(item)):
-                return True
+        if found:
+            return True
     return False
-
-
-def _holds_no_tensor(message: Message) -> bool:
-    """Whether it is known to be small enough to be copied."""
-    if isinstance(message, onnx.NodeProto):
-        return all(attribute.type in _PLAIN for attribute in message.attribute)
-    return isinstance(message, onnx.ValueInfoProto)
