@@ -168,7 +168,7 @@ def _verify_rewritten(
     head: HeadWord | None = "labels" if last.provenance.get("several_labels") else None
     data, notes = as_recorded(replace(data, unlabelled=True, head=data.head or head), model)
     settings = recorded_taps(last.logits, last.provenance)
-    job = open_whole(same_as, data, engine, settings, progress, watch=False)
+    job = open_whole(model, data, engine, settings, progress, watch=False)
     base = as_subject(job.subject, earlier[-1])
     job = replace(job, subject=_as_tweaked(job.subject, last))
     found, checks = compare_rewritten(job, base, file, recorded_targets(last.provenance))
@@ -228,7 +228,7 @@ def _run_checks(run: _Run, made: list[Check | Unchecked], notes: list[str]) -> _
         data, recorded = as_recorded(run.data, run.model)
         notes.extend(recorded)
         settings = recorded_taps(last.logits, last.provenance)
-        job = open_whole(str(run.model.path), data, run.engine, settings, run.progress, watch=False)
+        job = open_whole(run.model, data, run.engine, settings, run.progress, watch=False)
         file = job.subject
         feeds = few_samples(job.opened, job.splits.fit, neutral_samples(job.subject))
         small = smallest_samples(job.opened, job.splits.fit, MANY)

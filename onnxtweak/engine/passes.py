@@ -12,7 +12,6 @@ import numpy as np
 
 from onnxtweak.data.splits import View
 from onnxtweak.engine.machine.gpu import gpu_count
-from onnxtweak.engine.machine.malloc_trim import malloc_trim
 from onnxtweak.engine.machine.memory_plan import BatchPlan, PassContext, memory_limits_batch, plan_batches
 from onnxtweak.engine.machine.prefetch import prefetch
 from onnxtweak.engine.position_batches import position_batches
@@ -267,7 +266,6 @@ def _open_exposed(
     assert logits is not None  # `Subject.exposed` always asks for them
     del exposed  # every copy of the weights counts
     session = session_of(subject.model, model, engine.settings, subject.maps, len(view.samples))
-    malloc_trim()
     return session, logits, outputs, shape
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from onnx import ModelProto
 
 from onnxtweak.engine.machine.gpu import gpu_count, gpu_numbers
+from onnxtweak.engine.machine.malloc_trim import malloc_trim
 from onnxtweak.errors import DataError, MachineError, ModelError, UsageError
 from onnxtweak.model.file.load_failures import why_not_loaded
 from onnxtweak.model.file.model_file import ModelFile
@@ -174,17 +175,19 @@ def session_of(
     """
     data = model.SerializeToString() if isinstance(model, ModelProto) else model
     if len(data) > _KEPT_BYTES or values * samples > _KEPT_VALUES or file.external:
-        return open_session(data, file.folder, settings, file.path, stores=values <= _RETURNS)
+        opened = open_session(data, file.folder, settings, file.path, stores=values <= _RETURNS)
+        malloc_trim()
+        return opened
     kept = _KEPT.setdefault(file, {})
     # Threads must not share a session, see there.
     key = data, settings.threads, settings.device, settings.custom_ops, threading.get_ident()
-    session = kept.get(key)
+    session = kept.pop(key, None)  # the one used last stays the longest
     if session is None:
         session = open_session(data, file.folder, settings, file.path, stores=False)
-        if session.device == "cpu":
-            if len(kept) == _KEPT_SESSIONS:
-                kept.pop(next(iter(kept)), None)
-            kept[key] = session
+    if session.device == "cpu":
+        if len(kept) == _KEPT_SESSIONS:
+            kept.pop(next(iter(kept)), None)
+        kept[key] = session
     return session
 
 

@@ -216,7 +216,7 @@ def _splice_and_check(job: Job, proposal: Proposal, tweak: Tweak) -> tuple[Subje
     base, subject = job.opened.model, job.subject
     if not proposal.patch.changes_logits:
         copied = Check("unharmed", True, "nothing that was tried is better: the output is a copy of the base")
-        return as_subject(subject, base.data), (copied,)
+        return subject, (copied,)
     data = splice_in(subject, tweak)
     tweaked, validation = as_subject(subject, data), job.splits.validation
     feeds = few_samples(job.opened, validation, neutral_samples(subject))

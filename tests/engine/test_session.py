@@ -75,11 +75,24 @@ def test_where_weights_are_in_other_files_no_session_is_kept(tmp_path):
     assert session_of(file, file.data, CPU) is not session_of(file, file.data, CPU)
 
 
-def test_of_many_models_of_a_file_the_first_sessions_are_given_up(saved, monkeypatch):
+def test_of_many_models_of_a_file_the_sessions_not_used_for_longest_are_given_up(saved, monkeypatch):
     monkeypatch.setattr(sessions, "_KEPT_SESSIONS", 2)
     file, protos = saved(mlp()), [mlp(classes=classes) for classes in (2, 3, 4)]
-    first, *_, last = (session_of(file, proto, CPU) for proto in protos)
-    assert session_of(file, protos[2], CPU) is last and session_of(file, protos[0], CPU) is not first
+    first, second = (session_of(file, proto, CPU) for proto in protos[:2])
+    assert session_of(file, protos[0], CPU) is first
+    session_of(file, protos[2], CPU)
+    assert session_of(file, protos[0], CPU) is first and session_of(file, protos[1], CPU) is not second
+
+
+def test_memory_is_returned_to_the_system_where_a_model_or_its_run_is_large(saved, monkeypatch):
+    freed, file = [], saved(mlp())
+    monkeypatch.setattr(sessions, "malloc_trim", lambda: freed.append(1))
+    session_of(file, file.data, CPU, values=1, samples=sessions._KEPT_VALUES)
+    assert not freed
+    session_of(file, file.data, CPU, values=2, samples=sessions._KEPT_VALUES)
+    monkeypatch.setattr(sessions, "_KEPT_BYTES", 100)
+    session_of(file, file.data, CPU)
+    assert len(freed) == 2
 
 
 def test_samples_the_model_rejects_are_a_data_error(tmp_path):

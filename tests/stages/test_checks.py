@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from onnxtweak.engine import session as sessions
 from onnxtweak.engine import tap_safety
 from onnxtweak.engine.latency import Latency
 from onnxtweak.engine.passes import bytes_at_positions, plan_of
@@ -39,7 +40,8 @@ def pictures(tmp_path_factory):
 def reloaded(job):
     """The check of the base itself as the written file."""
     feeds = smallest_samples(job.opened, job.splits.fit, MANY)
-    return check_reload(job.opened.model.path, job.subject, job.subject, feeds, job.engine.settings)
+    written = replace(job.subject)
+    return check_reload(job.opened.model.path, job.subject, written, feeds, job.engine.settings)
 
 
 @pytest.mark.parametrize(("values", "together"), [(1 << 25, 3), (0, 2)])
@@ -59,6 +61,20 @@ def test_a_file_has_to_take_several_of_the_smallest_samples_at_once(pictures, mo
     assert {shape[0] for shape in fed} == {1, together}
     assert freed == ([] if values else [0])  # where samples are large: memory, before they are run
     assert {shape[1:] for shape in fed} == {min(sizes, key=np.prod)}
+
+
+def test_a_written_file_is_opened_once(pictures, monkeypatch):
+    assert reloaded(pictures).passed  # its logits, whose session is kept
+    opened, open_session = [], checks.open_session
+
+    def noted(model, *arguments, **words):
+        opened.append(model)
+        return open_session(model, *arguments, **words)
+
+    for module in (checks, sessions):
+        monkeypatch.setattr(module, "open_session", noted)
+    assert reloaded(pictures).passed
+    assert opened == [pictures.opened.model.path]
 
 
 @pytest.mark.parametrize("row", [0, -1])
