@@ -13,7 +13,7 @@ from onnxtweak.engine.opened import opened_model
 from onnxtweak.engine.subject import Subject
 from onnxtweak.errors import UsageError
 from onnxtweak.model.edit.slot import Slot, adapter_bytes, fill, slot_inside, with_slot
-from onnxtweak.model.edit.splice import require_same_base, splice
+from onnxtweak.model.edit.splice import require_same_base, splice_to_run
 from onnxtweak.model.edit.tweak_file import load
 from onnxtweak.model.file.model_file import ModelFile, read_model
 from onnxtweak.model.file.output_file import Delivery, write_atomic
@@ -145,7 +145,7 @@ def _check_filled(
     engine: EngineSettings,
 ) -> Check:
     """The filled slot computes the same logits as the tweak written into the model."""
-    constant = as_subject(base, splice(base.model, tweak, base.logits_format, scale=scale))
+    constant = as_subject(base, splice_to_run(base.model, tweak, base.logits_format, scale=scale))
     expected, _ = run_batch(constant, feeds, engine)
     found, _ = run_batch(slotted, feeds, engine, arrays)
     return check_close("slot", f"filled with the tweak '{tweak.kind}' it", expected, found, base.dtype)

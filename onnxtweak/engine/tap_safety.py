@@ -18,7 +18,7 @@ import numpy as np
 from onnxtweak.engine.session import session_of
 from onnxtweak.engine.subject import Subject
 from onnxtweak.errors import ModelError
-from onnxtweak.model.edit.splice import splice
+from onnxtweak.model.edit.splice import splice_to_run
 from onnxtweak.model.inspect.graph_checks import quantises
 from onnxtweak.patch import Linear, Tweak
 from onnxtweak.settings import EngineSettings
@@ -208,7 +208,7 @@ def _with_zeros(subject: Subject, taps: Sequence[Tap]) -> Subject:
     model, classes = subject.model, subject.classes
     patch = Linear(np.zeros((len(ends), classes)), np.zeros(classes))
     tweak = Tweak("trial", model.base_sha256, subject.logits, classes, neurons, patch, {})
-    return replace(subject, model=model.holding(splice(model, tweak, subject.logits_format)))
+    return replace(subject, model=model.holding(splice_to_run(model, tweak, subject.logits_format)))
 
 
 def _parts(group: list[Tap]) -> list[list[Tap]]:

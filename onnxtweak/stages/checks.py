@@ -22,7 +22,7 @@ from onnxtweak.model.edit.digests import bytes_changed, deviations
 from onnxtweak.model.edit.patch_nodes import PIECE_FORM
 from onnxtweak.model.edit.record import recorded_tweak, silenced
 from onnxtweak.model.edit.revert import revert_tweak
-from onnxtweak.model.edit.splice import splice
+from onnxtweak.model.edit.splice import splice, splice_to_run
 from onnxtweak.model.file.model_file import ModelFile
 from onnxtweak.model.file.tweak_metadata import TweakInside, tweaks_inside
 from onnxtweak.model.inspect.graph_checks import quantises
@@ -55,7 +55,7 @@ def check_neutral(
     subject: Subject, tweak: Tweak, feeds: dict[str, np.ndarray], engine: EngineSettings
 ) -> Check:
     """Scale 0 gives the base: bit for bit on the CPU, the same decisions elsewhere. feeds : one batch."""
-    at_zero = splice(subject.model, tweak, subject.logits_format, scale=0.0)
+    at_zero = splice_to_run(subject.model, tweak, subject.logits_format, scale=0.0)
     before, device = run_batch(subject, feeds, engine)
     after, _ = run_batch(as_subject(subject, at_zero), feeds, engine)
     return _check_same("scale 0", subject, before, after, device)
@@ -113,11 +113,11 @@ def check_shadow(
     output = tweaks_inside(shadowed.model.proto)[-1].shadow
     if output is None:
         return Check("shadow", False, "the file has no output with tweaked logits")
-    constant = as_subject(subject, splice(subject.model, tweak, subject.logits_format, scale=scale))
+    constant = splice_to_run(subject.model, tweak, subject.logits_format, scale=scale)
     pairs = (
         (run_batch(subject, feeds, engine)[0], run_batch(shadowed, feeds, engine)[0]),
         (
-            run_batch(constant, feeds, engine)[0],
+            run_batch(as_subject(subject, constant), feeds, engine)[0],
             run_batch(replace(shadowed, logits=output), feeds, engine)[0],
         ),
     )

@@ -15,10 +15,11 @@ from onnxtweak.errors import ModelError, OnnxtweakError
 from onnxtweak.model.edit.diff import diff, only_the_splice
 from onnxtweak.model.edit.expose import expose
 from onnxtweak.model.edit.revert import revert
-from onnxtweak.model.edit.splice import splice
+from onnxtweak.model.edit.splice import splice, splice_to_run
 from onnxtweak.model.file import protobuf_edit
 from onnxtweak.model.file.model_file import parse, read_model
 from onnxtweak.model.file.output_file import write_model
+from onnxtweak.model.file.tweak_metadata import tweaks_inside
 from onnxtweak.model.graph import GraphIndex
 from onnxtweak.model.logits_format import LogitsFormat
 from onnxtweak.patch import Linear
@@ -39,8 +40,10 @@ def check(
     bytes_before = model.path.read_bytes()
     proto_before = model.proto.SerializeToString()
     logits_format = LogitsFormat(layout, dtype)
-    data = splice(model, tweak, logits_format)
+    data, to_run = splice(model, tweak, logits_format), splice_to_run(model, tweak, logits_format)
     assert data == splice(model, tweak, logits_format)
+    inside = [len(tweaks_inside(parse(made))) for made in (to_run, data)]
+    assert data.startswith(to_run) and inside[1] == inside[0] + 1
     exposed = expose(model.graph, tweak.logits, (), tweak.neurons, LogitsFormat(dtype=dtype))
     place = model.path.with_name("exposed.onnx")
     place.write_bytes(exposed.proto.SerializeToString())

@@ -3,6 +3,7 @@
 patch_nodes     the nodes that are added
 positions       the nodes that are added where there are scores at every position
 piece_builder   how they are built, with onnx-graphsurgeon
+graft           where in a model a tweak goes
 splice          a tweak spliced into a model, everything else unchanged
 expose          hidden tensors made outputs, unneeded nodes removed
 slot            a slot that takes another tweak in each call

@@ -19,8 +19,9 @@ from onnx import ModelProto
 
 from onnxtweak.errors import MachineError, ModelError, OutputError
 from onnxtweak.head import Readout
+from onnxtweak.model.edit.graft import prepare_graft
 from onnxtweak.model.edit.patch_nodes import build_slot, on_columns
-from onnxtweak.model.edit.splice import insert_piece, prepare_graft
+from onnxtweak.model.edit.splice import insert_piece
 from onnxtweak.model.file.model_file import ModelFile
 from onnxtweak.model.file.tweak_metadata import tweaks_inside
 from onnxtweak.model.logits_format import LogitsFormat

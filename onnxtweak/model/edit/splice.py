@@ -9,8 +9,8 @@ byte.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -22,39 +22,20 @@ from onnxtweak._version import __version__
 from onnxtweak.errors import ModelError, VerificationError
 from onnxtweak.model.edit.diff import diff, only_the_splice
 from onnxtweak.model.edit.digests import file_digest, part_digests
-from onnxtweak.model.edit.patch_nodes import (
-    PIECE_FORM,
-    SpliceSite,
-    build_piece,
-    free_prefix,
-)
+from onnxtweak.model.edit.graft import Graft, NodePositions, prepare_graft
+from onnxtweak.model.edit.patch_nodes import PIECE_FORM, build_piece
 from onnxtweak.model.edit.piece_builder import ELEMENT_TYPES, INITIALIZERS_ARE_INPUTS_BEFORE, Piece
 from onnxtweak.model.edit.revert import revert_tweak
 from onnxtweak.model.file import protobuf_edit
 from onnxtweak.model.file.model_file import LARGEST_PROTOBUF, ModelFile, parse
 from onnxtweak.model.file.tweak_metadata import make_record, tweaks_inside
-from onnxtweak.model.graph import GraphIndex
 from onnxtweak.model.logits_format import LogitsFormat
 from onnxtweak.patch import Tweak, form_of
 from onnxtweak.types import PLACE
 
-OLDEST_OPSET = 7  # the first with broadcasting in Add and Mul
 # Field numbers of ONNX's messages.
 _MODEL_GRAPH, _NODE_OUTPUT = 7, 2
 _GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_INPUT, _GRAPH_OUTPUT = 1, 5, 11, 12
-
-
-@dataclass(frozen=True)
-class _NodePositions:
-    """Where in the file the piece's nodes go: positions of the graph's nodes in file order.
-
-    producer : of the node that writes the logits. output : which of its outputs they are. last : of the node
-    after which everything that the piece reads has been computed.
-    """
-
-    producer: int
-    output: int
-    last: int
 
 
 def splice(
@@ -73,10 +54,7 @@ def splice(
     Raises ModelError when the tweak belongs to another file or does not fit this one, VerificationError when
     the result is not what it should be.
     """
-    require_same_base(model, tweak)
-    if not math.isfinite(scale):
-        raise ModelError("the scale is not finite", where=scale, hint="give --scale a finite number")
-    graft = prepare_graft(model, tweak.logits, _used_taps(tweak))
+    graft = _graft_of(model, tweak, scale)
     shown = graft.free_name(f"{tweak.logits}_tweaked") if shadow else None
     piece = build_piece(replace(tweak, patch=tweak.patch.scaled(scale)), graft.site(logits_format, shown))
     fields = {
@@ -94,35 +72,16 @@ def splice(
     return insert_piece(graft, piece, fields, output)
 
 
-@dataclass(frozen=True)
-class Graft:
-    """A model, and where in it a piece will be inserted. number : of the tweak. prefix : of all new names."""
+def splice_to_run(
+    model: ModelFile, tweak: Tweak, logits_format: LogitsFormat = LogitsFormat(), *, scale: float = 1.0
+) -> bytes:
+    """What `splice` gives, to be run and not to be kept: without its record, and not compared with the base.
 
-    model: ModelFile
-    logits: str
-    positions: _NodePositions
-    number: int
-    prefix: str
-
-    def site(self, logits_format: LogitsFormat, shown: str | None = None) -> SpliceSite:
-        """What the piece reads and writes. shown : the output that it writes; None: it writes the logits."""
-        reads, writes = (f"{self.prefix}logits", self.logits) if shown is None else (self.logits, shown)
-        return SpliceSite(reads, writes, logits_format, self.model.graph.opset, self.prefix)
-
-    def free_name(self, wish: str) -> str:
-        """`wish`, with our prefix where the name is taken."""
-        return wish if wish not in self.model.graph.all_names else f"{self.prefix}{wish}"
-
-
-def prepare_graft(model: ModelFile, logits: str, taps: Iterable[str]) -> Graft:
-    """Find where to insert a piece that reads `taps` and adds to `logits`.
-
-    Raises ModelError when the model does not compute the logits or a tap.
+    That takes several times as long where the model is large. Raises ModelError as `splice` does.
     """
-    positions = _find_positions(model.graph, logits, taps)
-    number = len(tweaks_inside(model.proto)) + 1
-    prefix = free_prefix(f"onnxtweak/{number}/", model.graph.all_names)
-    return Graft(model, logits, positions, number, prefix)
+    graft = _graft_of(model, tweak, scale)
+    piece = build_piece(replace(tweak, patch=tweak.patch.scaled(scale)), graft.site(logits_format))
+    return b"".join(_inserted(graft, _added(graft, piece, tweak.kind))[0])
 
 
 def insert_piece(
@@ -135,16 +94,8 @@ def insert_piece(
     result differs from the base by more than the splice.
     """
     model = graft.model
-    added = GraphProto(
-        node=piece.nodes,
-        initializer=piece.initializers,
-        input=_declared(model, piece),
-        output=[] if output is None else [output],
-    )
-    for node in added.node:
-        node.doc_string = _explained(graft, fields["kind"], output)
-    new_logits = f"{graft.prefix}logits" if output is None else None
-    chunks, back = protobuf_edit.apply(model.data, _edits(model, graft.positions, added, new_logits))
+    added = _added(graft, piece, fields["kind"], output)
+    chunks, back = _inserted(graft, added)
     length = sum(map(len, chunks))
     record = {
         "version": __version__,
@@ -161,9 +112,31 @@ def insert_piece(
     return data
 
 
-def _used_taps(tweak: Tweak) -> list[str]:
+def _added(graft: Graft, piece: Piece, kind: str, output: ValueInfoProto | None = None) -> GraphProto:
+    """What is added to the graph. kind, output : as in `insert_piece`."""
+    added = GraphProto(
+        node=piece.nodes,
+        initializer=piece.initializers,
+        input=_declared(graft.model, piece),
+        output=[] if output is None else [output],
+    )
+    for node in added.node:
+        node.doc_string = _explained(graft, kind, output)
+    return added
+
+
+def _inserted(graft: Graft, added: GraphProto) -> tuple[list[bytes | memoryview], list[protobuf_edit.Edit]]:
+    """The model's bytes with that in it, in parts, and the edits that undo it."""
+    new_logits = None if added.output else f"{graft.prefix}logits"
+    return protobuf_edit.apply(graft.model.data, _edits(graft.model, graft.positions, added, new_logits))
+
+
+def _graft_of(model: ModelFile, tweak: Tweak, scale: float) -> Graft:
+    require_same_base(model, tweak)
+    if not math.isfinite(scale):
+        raise ModelError("the scale is not finite", where=scale, hint="give --scale a finite number")
     used = (tweak.neurons.taps[number] for number in sorted({int(n) for n in tweak.neurons.tap_of}))
-    return [tap.name for tap in used if tap.pool != PLACE]
+    return prepare_graft(model, tweak.logits, [tap.name for tap in used if tap.pool != PLACE])
 
 
 def require_same_base(model: ModelFile, tweak: Tweak) -> None:
@@ -175,67 +148,6 @@ def require_same_base(model: ModelFile, tweak: Tweak) -> None:
             where=model.path,
             hint="apply it to the file it was made from, or make a tweak of this one",
         )
-
-
-def _find_positions(index: GraphIndex, logits: str, taps: Iterable[str]) -> _NodePositions:
-    """Where the splice goes. Raises ModelError when the model does not compute the logits or a tap."""
-    list_them = "see `onnxtweak inspect`"
-    if index.opset < OLDEST_OPSET:
-        raise ModelError(
-            f"the model uses opset {index.opset}; tweaks need {OLDEST_OPSET} or newer",
-            where=logits,
-            hint="export the model with a newer opset",
-        )
-    writers = [position for position, node in enumerate(index.nodes) if logits in node.output]
-    given = logits in index.initializer_names or any(
-        value.name == logits for value in index.proto.graph.input
-    )
-    if len(writers) != 1 or given or list(index.nodes[writers[0]].output).count(logits) != 1:
-        raise ModelError(
-            "the logits must be written by exactly one node of the model's main graph",
-            where=logits,
-            hint=f"name another tensor with --logits; {list_them}",
-        )
-    producer = writers[0]
-    after_logits = index.descendants([logits])
-    last = producer
-    for tap in taps:
-        position = index.position(tap)
-        if position is None and all(value.name != tap for value in index.inputs):
-            raise ModelError("the model does not compute this tapped tensor", where=tap, hint=list_them)
-        if tap == logits or position in after_logits:
-            raise ModelError(
-                f"a neuron that depends on the logits '{logits}' cannot be added to them",
-                where=tap,
-                hint="exclude this tensor with --taps",
-            )
-        last = max(last, -1 if position is None else position)
-    _require_order_kept(index, producer, last, logits)
-    return _NodePositions(producer, list(index.nodes[producer].output).index(logits), last)
-
-
-def _require_order_kept(index: GraphIndex, producer: int, last: int, logits: str) -> None:
-    """Raise ModelError where a sorted model would not stay sorted.
-
-    The Add must come before every reader of the logits, and after every tap.
-    """
-    early = any(logits in index.needs(position) for position in range(producer + 1, last + 1))
-    if early and _is_sorted(index):
-        raise ModelError(
-            "a tapped tensor is computed only after the logits are used",
-            where=f"'{index.nodes[last].output[0]}' after '{logits}'",
-            hint="exclude this tensor with --taps",
-        )
-
-
-def _is_sorted(index: GraphIndex) -> bool:
-    """Whether every node comes after those it reads from."""
-    for position in range(len(index.nodes)):
-        for name in index.needs(position):
-            writer = index.position(name)
-            if writer is not None and writer >= position:
-                return False
-    return True
 
 
 def _explained(graft: Graft, kind: str, output: ValueInfoProto | None) -> str:
@@ -253,7 +165,7 @@ def _explained(graft: Graft, kind: str, output: ValueInfoProto | None) -> str:
 
 
 def _edits(
-    model: ModelFile, positions: _NodePositions, added: GraphProto, new_logits: str | None
+    model: ModelFile, positions: NodePositions, added: GraphProto, new_logits: str | None
 ) -> list[protobuf_edit.Edit]:
     """The byte patch: nodes, initializers, inputs and outputs inserted; lengths updated.
 
