@@ -32,8 +32,8 @@ def write_docs_files(folder: Path) -> None:
     """Write every file that a page's commands read and none of them writes."""
     proto, lacks = weakened(cnn3(classes=10, size=8, channels=(2, 2, 16), seed=1))
     (folder / "model.onnx").write_bytes(proto.SerializeToString())
-    x, y = _images(proto, lacks, 1000, 0)
-    x_test, y_test = _images(proto, lacks, 400, 1)
+    x, y = _images(proto, lacks, 600, 0)
+    x_test, y_test = _images(proto, lacks, 250, 1)
     np.savez(folder / "images.npz", x=x, y=y, x_test=x_test, y_test=y_test, classes=np.array(NAMES))
     # The others are stored as the model expects them, and fewer: most commands learn from them.
     fed, fed_test = _fed(x), _fed(x_test)
@@ -55,7 +55,7 @@ def write_docs_files(folder: Path) -> None:
             settings=JoinSettings(max_overall_drop=5.0),
             output=OutputSettings(tweak=str(folder / f"{name}.safetensors")),
         )
-    scenes = model_at_positions("pixels", folder, samples=8)
+    scenes = model_at_positions("pixels", folder, samples=6)
     scenes.model.rename(folder / "segmenter.onnx")
     scenes.data.rename(folder / "scenes.npz")
     tagged = several_labels("sigmoid", folder, samples=300, unknown=0.1)
