@@ -22,8 +22,8 @@ from benchmarks.conformance.surroundings.trial import Trial
 from benchmarks.conformance.surroundings.workshop import Result, Workshop, furnish, without_times, written
 from tests.support import misbehaving
 
-# Two of each kind and more, of which three are stopped and no job is among the longest.
-CASES, SEED = range(20, 40), 5
+# One of each kind and more, of which two are stopped and no job is among the longest.
+CASES, SEED = range(30, 40), 5
 # Seed and number: an adapter that two commands write under one name, a huge function file, a pipe one opens,
 # a run that was killed while it delivered, seven open files.
 FAILED_ONCE = ((17, 3987), (17, 1546), (17, 3701), (19, 4050), (20, 1429))
