@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import tracemalloc
 
 import numpy as np
 import onnx
@@ -83,6 +84,18 @@ def test_external_data_is_found_hashed_and_not_loaded(tmp_path, locations):
         file.write(b"\x01")
     changed = read_model(path)
     assert changed.sha256 == model.sha256 and changed.base_sha256 != model.base_sha256
+
+
+def test_external_data_is_hashed_without_being_held(tmp_path):
+    data = np.random.default_rng(0).bytes(20_000_001)
+    (tmp_path / "large.bin").write_bytes(data)
+    tracemalloc.start()
+    try:
+        digest = hash_file(tmp_path / "large.bin")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert digest == hashlib.sha256(data).hexdigest() and peak < len(data) / 4
 
 
 @pytest.mark.parametrize(
