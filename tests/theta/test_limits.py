@@ -65,7 +65,7 @@ def compare(kind, rows, neurons, targets, seed=0, pool=None):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("targets", [1, 3, 10, 16, 28, 40])
+@pytest.mark.parametrize("targets", [1, 2, 10, 16, 28, 40])
 def test_limits_are_those_of_numpy(kind, targets):
     """Each number of few targets is compiled for itself, once more where samples are ranked: for 10 alone.
 
@@ -76,7 +76,7 @@ def test_limits_are_those_of_numpy(kind, targets):
         compare(kind, rows, neurons, targets)
 
 
-@pytest.mark.parametrize("targets", [3, 40])
+@pytest.mark.parametrize("targets", [2, 40])
 def test_threads_give_the_same_bits(targets):
     with ThreadPoolExecutor(3) as pool:
         for neurons in (5, 128, 6000):
@@ -160,7 +160,7 @@ def test_a_state_that_would_be_copied_is_refused():
 @pytest.mark.parametrize(
     ("name", "features", "loops"),
     [
-        ("generic", "", "    for targets in (1, 30):\n        compare(kind, 40, 300, targets)\n"),
+        ("generic", "", "    compare(kind, 40, 300, 30)\n"),
         (
             "haswell",
             "+avx2,+avx,-avx512f",
