@@ -17,6 +17,7 @@ from onnxtweak.data.labels import read_names
 from onnxtweak.data.open_data import open_data
 from onnxtweak.data.preprocess.transforms import pillow_decoder
 from onnxtweak.data.samples import InputSpec
+from onnxtweak.data.sources import held_whole
 from onnxtweak.errors import DataError, InputError, UsageError
 from onnxtweak.input_files import require_regular
 from onnxtweak.model.edit.tweak_file import load
@@ -53,13 +54,14 @@ def bomb(path, **claimed):
 @pytest.mark.parametrize(
     ("claimed", "said"),
     [
-        ({"y": ("<i8", (70_000_000,))}, "labels of shape .70000000,., int64, would take 534 MiB"),
-        ({"y": ("<U70000", (2_000,))}, "labels of shape .2000,., <U70000, would take 534 MiB"),
+        ({"y": ("<i8", (10_000_000,))}, "labels of shape .10000000,., int64, would take 76 MiB"),
+        ({"y": ("<U10000", (2_000,))}, "labels of shape .2000,., <U10000, would take 76 MiB"),
         ({"classes": ("<U2000", (10_000,))}, "class names of shape .10000,., <U2000, would take 76 MiB"),
         ({"y": ("<f8", (3, 4, 5))}, "are float64"),
     ],
 )
-def test_arrays_that_expand_are_refused_before_they_are_loaded(tmp_path, claimed, said):
+def test_arrays_that_expand_are_refused_before_they_are_loaded(tmp_path, claimed, said, monkeypatch):
+    monkeypatch.setitem(held_whole._MOST_BYTES, "labels", 2**26)
     bomb(tmp_path / "a.npz", **claimed)
     assert (tmp_path / "a.npz").stat().st_size < 2**22
     tracemalloc.start()
@@ -69,6 +71,13 @@ def test_arrays_that_expand_are_refused_before_they_are_loaded(tmp_path, claimed
         assert tracemalloc.get_traced_memory()[1] < 2**24
     finally:
         tracemalloc.stop()
+
+
+def test_labels_may_be_as_many_as_half_a_gigabyte_holds():
+    asked = (np.dtype(np.int64), "y in a.npz", "labels", 2**40)
+    held_whole.require_small((2**26,), *asked)
+    with pytest.raises(DataError, match="would take 534 MiB: more than the 512 MiB allowed"):
+        held_whole.require_small((70_000_000,), *asked)
 
 
 def test_a_stored_array_with_a_wrong_checksum_is_refused(tmp_path):
