@@ -27,7 +27,7 @@ def nets(tmp_path):
 
 
 def test_what_it_measures_is_what_the_written_file_does(nets, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(halves.onnxtweak, "fit", partial(halves.onnxtweak.fit, hidden=0))
+    monkeypatch.setattr(halves.onnxtweak, "fit", partial(halves.onnxtweak.fit, hidden=0, mirror="off"))
     saved = tmp_path / "halves.json"
     command = [str(nets), "--json", str(saved), "--splits", "1", "--several", "0", "--threads", "1"]
     with three_folds():

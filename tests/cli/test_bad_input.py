@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import numpy as np
 import onnx
 import pytest
@@ -12,6 +9,7 @@ from onnx import TensorProto, helper
 
 from onnxtweak.cli.main import main
 from onnxtweak.demo_files import demo_files
+from tests.support import forked
 
 MODEL = str(demo_files().model)
 DATA = f"{demo_files().data}#fit"
@@ -227,19 +225,13 @@ def test_a_tweak_that_is_none(refused, tmp_path):
     assert "t.safetensors" in refused("apply", MODEL, tmp_path / "t.safetensors", "-o", tmp_path / "out.onnx")
 
 
-def test_a_full_disk_leaves_no_part_of_a_file(tmp_path, root):
+def test_a_full_disk_leaves_no_part_of_a_file(tmp_path, root, monkeypatch):
     pytest.importorskip("resource", reason="no limit of file size to set here")
     # A limit of file size fails a write half-way, as a full disk does.
-    program = (
-        "import resource, sys\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
-        "from onnxtweak.cli.main import main\n"
-        "sys.exit(main(sys.argv[1:]))"
-    )
+    limit = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
     arguments = ["join", MODEL, "-d", DATA, "-t", "8", "-o", str(tmp_path / "out.onnx"), "--backend", "numpy"]
-    ran = subprocess.run(
-        [sys.executable, "-B", "-c", program, *arguments], cwd=root, capture_output=True, text=True
-    )
+    monkeypatch.chdir(root)
+    ran = forked.run(limit + forked.ONNXTWEAK, *arguments)
     assert ran.returncode == 2, ran.stderr
     assert "out.onnx" in ran.stderr.splitlines()[-2]
     assert ran.stderr.splitlines()[-1].startswith("hint: ")

@@ -179,7 +179,7 @@ def test_ascii_is_enough(root, tmp_path, form, language):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names on other systems are text")
-def test_names_that_are_no_utf8(root, tmp_path):
+def test_names_that_are_no_utf8(root, tmp_path, capfd):
     folder = os.fsencode(tmp_path) + b"/f\xe9"
     os.mkdir(folder)
     for name in ("digits_cnn3.onnx", "digits.npz"):
@@ -199,10 +199,11 @@ def test_names_that_are_no_utf8(root, tmp_path):
     ran = run_with(root, [*asked, *files])
     assert ran.returncode == 0, ran.stderr
     assert json.loads(ran.stdout)["output"]["path"] == f"{made}/\udce9.onnx"
-    inspected = run_with(root, ["inspect", f"{made}/\udce9.onnx"])
-    assert inspected.returncode == 0 and rb"f\udce9/\udce9.onnx" in inspected.stdout
-    missing = run_with(root, ["revert", f"{made}/\udcfe", "-o", f"{made}/\udcff"])
-    assert missing.returncode == 2 and missing.stderr.startswith(b"error: ")
+    # How such a name comes in is seen above; how it is shown is the same here.
+    assert main(["inspect", f"{made}/\udce9.onnx"]) == 0
+    assert r"f\udce9/\udce9.onnx" in capfd.readouterr().out
+    assert main(["revert", f"{made}/\udcfe", "-o", f"{made}/\udcff"]) == 2
+    assert capfd.readouterr().err.startswith("error: ")
 
 
 def test_a_library_s_warning_is_a_note(commands, capsys):

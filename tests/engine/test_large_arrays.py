@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import tracemalloc
 from pathlib import Path
 
@@ -41,6 +39,7 @@ from onnxtweak.method.solvers.multinomial import multinomial
 from onnxtweak.method.table import Table
 from onnxtweak.method.tuning import bias_path
 from onnxtweak.settings import AugmentSettings, FitSettings
+from tests.support import forked
 from tests.test_disk_space import largest_file
 
 ROWS, COLUMNS = 1000, 7
@@ -276,9 +275,8 @@ print(next(line.split()[1] for line in open("/proc/self/status") if line.startsw
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from /proc")
 def test_memory_does_not_follow_the_table(tmp_path):
     def learnt(*folder):
-        done = subprocess.run(
-            [sys.executable, "-c", LEARN, *folder], capture_output=True, text=True, check=True, timeout=600
-        )
+        done = forked.run(LEARN, *folder)
+        assert done.returncode == 0, done.stderr
         losses, peak = done.stdout.splitlines()
         return losses, int(peak) * 1024
 
