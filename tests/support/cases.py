@@ -120,11 +120,13 @@ def play(
     after: Callable[[Call], None] = lambda call: None,
     *,
     quick: bool = True,
+    tested: int | None = None,
 ) -> Sections:
     """The script's sections by heading, the first as ""; scratch files lie in `folder`.
 
     after : called with each command that wrote or measured a model, before a later one overwrites its file.
     quick : whether samples to learn from are few, and hidden layers are trained for a moment only.
+    tested : of the test samples, the first so many; None: all.
 
     Asserts what holds of every command: no bug, no failed check but of accuracy by `verify`, one error with
     one hint where it fails, and the model that it was given left as it was.
@@ -148,7 +150,7 @@ def play(
     def fewer(folder: Path, x: Any = None, y: Any = None, *test: Any) -> tuple[Path, Path]:
         if x is None:
             _, (x, y), test = kit.digits()
-        return save(folder, x[:LEARNT], y[:LEARNT], *test)
+        return save(folder, x[:LEARNT], y[:LEARNT], *(array[:tested] for array in test))
 
     monkeypatch.setattr(kit, "run", instead)
     if quick:
