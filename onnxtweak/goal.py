@@ -303,7 +303,7 @@ def worst(possible: np.ndarray, predicted: np.ndarray, labels: np.ndarray, count
     if labels.ndim == 2:
         order = np.lexsort((possible, f1_of(predicted, labels)[possible]))
         return np.sort(possible[order[:count]]).astype(np.int64)
-    most = int(max(labels.max(initial=0), possible.max(initial=0))) + 1
+    most = int(possible.max(initial=0)) + 1
     support = np.maximum(np.bincount(labels, minlength=most)[possible], 1)
     right = np.bincount(labels[predicted == labels], minlength=most)[possible]
     return np.sort(possible[np.lexsort((possible, right / support))[:count]]).astype(np.int64)

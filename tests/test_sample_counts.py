@@ -37,6 +37,8 @@ def test_a_design_effect_is_one_at_least_and_a_single_group_is_one_observation()
     assert GroupedSamples(GROUPS, np.ones(12, int), BASE).effect(None) == 1
     both = GroupedSamples(np.repeat([0, 1], 6), np.repeat([0, 1], 6), even)
     assert both.effect(None) == pytest.approx(12)
+    two, change = np.repeat([0, 1], 6), np.array([1, 1, 0, 0, 0, 0, -1, -1, 0, 0, 0, 0])
+    assert GroupedSamples(two, change, even).effect(None) == pytest.approx(by_hand(change, two)) == 4
     assert GroupedSamples(np.zeros(12, int), BASE, BIAS).effect(None) == 12
     nobody = np.empty(0, np.int64)
     assert GroupedSamples(nobody, nobody, nobody).effect(None) == 1
