@@ -7,7 +7,8 @@ or a higher one, and its mean at 101 recalls from 0 to 1 is the average precisio
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -74,18 +75,26 @@ def _numbers(found: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """What is found of each class. samples : N."""
+    """What is found of each class, or of each of some. samples : N."""
 
     each: tuple[_OfClass, ...]
     samples: int
 
     @classmethod
     def of(
-        cls, detections: Detections, truth: Truth, classes: int, thresholds: tuple[float, ...] = THRESHOLDS
+        cls,
+        detections: Detections,
+        truth: Truth,
+        classes: Iterable[int],
+        thresholds: tuple[float, ...] = THRESHOLDS,
     ) -> Found:
-        """thresholds : overlaps from which an object counts as found."""
-        found = tuple(_of_class(detections, truth, number, thresholds) for number in range(classes))
+        """classes : which. thresholds : overlaps from which an object counts as found."""
+        found = tuple(_of_class(detections, truth, number, thresholds) for number in classes)
         return cls(found, truth.samples)
+
+    def of_some(self, places: np.ndarray) -> Found:
+        """Of some of these classes alone. places (c,) int64 : where they are among them."""
+        return replace(self, each=tuple(self.each[place] for place in places.tolist()))
 
     def average_precision(self) -> np.ndarray:
         """Of each class at each threshold, (T, C) float64; NaN for a class without objects."""

@@ -12,6 +12,8 @@ from onnxtweak.boxes.average_precision import THRESHOLDS, Found, mean
 from onnxtweak.boxes.overlap import overlaps
 from onnxtweak.boxes.suppression import Detections, suppressed
 from onnxtweak.boxes.truth import Truth
+from onnxtweak.head import ONE_LABEL, SEVERAL_LABELS
+from onnxtweak.method.fit.boxes import AnchorJudge
 
 BOX = np.array([0, 0, 10, 10], np.float32)
 
@@ -21,7 +23,7 @@ def found(rows, truth, classes=1, samples=1):
     rows = np.array(rows, np.float32).reshape(-1, 7)
     each = [truth_rows[:, 1:] for truth_rows in split(np.array(truth, np.float32).reshape(-1, 6), samples)]
     made = Detections(rows[:, 0].astype(int), rows[:, 1].astype(int), rows[:, 2], rows[:, 3:], samples)
-    return Found.of(made, Truth.of(each), classes)
+    return Found.of(made, Truth.of(each), range(classes))
 
 
 def split(rows, samples):
@@ -155,3 +157,19 @@ def test_as_cocos_own_tools_have_it(seed):
     precision = judged.eval["precision"][:, :, :, 0, 2].mean(axis=1)  # (T, C), all areas, 100 a picture
     own = found(rows, truth, classes=3, samples=20).average_precision()
     assert own == pytest.approx(precision, abs=1e-6)
+
+
+@pytest.mark.parametrize("head", [SEVERAL_LABELS, ONE_LABEL])
+def test_some_classes_are_judged_as_they_are_among_all(head):
+    rng = np.random.default_rng(0)
+    sample = np.repeat(np.arange(6), 8)
+    corner = rng.uniform(0, 30, (len(sample), 2))
+    box = np.concatenate([corner, corner + 20], axis=1)
+    number = rng.integers(0, 4, len(sample))
+    truth = Truth.of([np.column_stack([number, box])[sample == k][:4] for k in range(6)])
+    Z = rng.normal(size=(len(sample), 4 if head.several else 5)).astype(np.float32)
+    judge = AnchorJudge(head, truth, sample, np.arange(len(Z)), box, np.ones(len(Z)), Z)
+    every, some = judge.precision(Z), np.array([3, 1])
+    assert len(set(every.tolist())) == 4
+    assert np.array_equal(judge.precision(Z, some), every[some])
+    assert np.array_equal(judge.found(Z).of_some(some).average_precision()[0], every[some])

@@ -50,7 +50,7 @@ class Finder:
         boxes, scores = by_hand(self.model.stem, self.outputs(path))
         shown = Detections.joined(suppressed(*each) for each in zip(boxes, scores, strict=True))
         truth = Truth.of([self.boxes[self.boxes[:, 0] == k, 1:] for k in range(len(self.x))])
-        return Found.of(shown, truth, CLASSES).average_precision()
+        return Found.of(shown, truth, range(CLASSES)).average_precision()
 
 
 def by_hand(kind: str, outputs: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

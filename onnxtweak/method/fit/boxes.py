@@ -55,17 +55,25 @@ class AnchorJudge:
     objectness: np.ndarray
     base: np.ndarray
 
-    def precision(self, Z: np.ndarray) -> np.ndarray:
-        """AP50 of each class, (C,) float64. Z (N, columns) : logits of the table's rows."""
-        return self.found(Z).average_precision()[0]
+    def precision(self, Z: np.ndarray, classes: np.ndarray | None = None) -> np.ndarray:
+        """AP50 of each class, (C,) float64, or of some (c,) int64.
 
-    def found(self, Z: np.ndarray) -> Found:
-        """What is found of each class at an overlap of 0.5. Z : as of `precision`."""
+        Z (N, columns) : logits of the table's rows.
+        """
+        return self.found(Z, classes).average_precision()[0]
+
+    def found(self, Z: np.ndarray, classes: np.ndarray | None = None) -> Found:
+        """What is found of each class at an overlap of 0.5. Z, classes : as of `precision`.
+
+        Boxes of a class have nothing to do with those of another: others are not looked for.
+        """
         scores = product_scores(self.head, Z[self.places], self.base, self.objectness)
+        classes = np.arange(scores.shape[1]) if classes is None else classes
+        scores = np.where(np.isin(np.arange(scores.shape[1]), classes), scores, 0)
         starts = np.searchsorted(self.sample, np.arange(self.truth.samples + 1))
         spans = [slice(int(a), int(b)) for a, b in zip(starts, starts[1:], strict=False)]
         shown = Detections.joined(suppressed(self.box[span], scores[span]) for span in spans)
-        return Found.of(shown, self.truth, scores.shape[1], (0.5,))
+        return Found.of(shown, self.truth, classes.tolist(), (0.5,))
 
 
 def fit_boxes(
@@ -115,11 +123,11 @@ def _one_by_one(
     path = max(paths, key=lambda one: float(np.nan_to_num(one.precision).mean())).path.refined(problem)
     held = table.Z.copy()
     held[:, goal.targets] = _in_units(problem, path.held_out)
-    after = judge.found(held)
-    taken = _surely(before, after, settings.margin)[goal.targets]
+    after = judge.found(held, goal.targets)
+    taken = _surely(before.of_some(goal.targets), after, settings.margin)
     own, was, now = goal.targets[taken], before.average_precision()[0], after.average_precision()[0]
     shown = was.copy()
-    shown[own] = now[own]
+    shown[own] = now[taken]
     notes = (
         f"fitted {path.name}, ridges {path.ridge.min():g} to {path.ridge.max():g}: {len(own)} of {len(goal)} "
         f"classes get weights; {_changed(was, shown, goal)}",
@@ -171,7 +179,7 @@ def _searched(path: MarksPath, problem: MarksProblem, table: Table, judge: Ancho
         logits = held_out_marks(problem, path.design, folds, ridge, folds.numbers, start)
         Z = table.Z.copy()
         Z[:, problem.targets] = _in_units(problem, logits)
-        now = np.nan_to_num(judge.found(Z).average_precision()[0][problem.targets])
+        now = np.nan_to_num(judge.precision(Z, problem.targets))
         since = 0 if (now > best + _WORTH).any() else since + 1
         better = now > best
         best, held_out = np.where(better, now, best), np.where(better, logits, path.held_out)
@@ -245,7 +253,7 @@ def _best_ridge(
     found, best, since = list[FitCandidate](), -1.0, 0
     for ridge in (ridge for ridge in RIDGES if ridge <= _STRONGEST):
         candidate = fit_linear(table, columns, name, folds, ridges=(ridge,))
-        now = float(np.nan_to_num(judge.precision(candidate.held_out)[targets]).mean())
+        now = float(np.nan_to_num(judge.precision(candidate.held_out, targets)).mean())
         since = 0 if now > best + _WORTH else since + 1
         if now > best:
             found, best = [candidate], now
@@ -288,7 +296,7 @@ def _best_biases(table: Table, judge: AnchorJudge, goal: ResolvedGoal, before: n
         for value in _BIASES:
             Z = table.Z.copy()
             Z[:, number] += np.asarray(value, Z.dtype)
-            now = judge.precision(Z)[number]
+            (now,) = judge.precision(Z, np.array([number]))
             if now > best:
                 best, bias[number] = now, value
     if not bias.any():

@@ -43,7 +43,7 @@ class FoundObjects:
         assert objects is not None and names is not None  # settled when the samples were
         samples = view.samples
         shown = detections(subject, view.dataset, samples, engine, what)
-        found = Found.of(shown, objects.some(samples), len(names))
+        found = Found.of(shown, objects.some(samples), range(len(names)))
         return cls(found, len(names), shown.from_score(SURE))
 
     def metrics(self, targets: np.ndarray) -> BoxMetrics:

@@ -73,7 +73,7 @@ def _precision(job: Job, dataset: Dataset, samples: np.ndarray, means: BoxNumber
     assert dataset.objects is not None and job.subject.detector is not None
     subject = replace(job.subject, detector=replace(job.subject.detector, numbers=means))
     shown = detections(subject, dataset, samples, job.engine.unrecorded, "try")
-    found = Found.of(shown, dataset.objects.some(samples), len(job.names), (0.5,))
+    found = Found.of(shown, dataset.objects.some(samples), range(len(job.names)), (0.5,))
     return mean(found.average_precision()[0])
 
 
