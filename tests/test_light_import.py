@@ -51,3 +51,14 @@ def test_a_command_loads_its_own_job_and_no_other():
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.split() == ["True", "True", "True", "False"]
+
+
+def test_a_command_that_scores_nothing_loads_neither_numba_nor_learners(root):
+    model, data = f"{root}/models/digits_cnn3.onnx", f"{root}/models/digits.npz#test[:50]"
+    code = (
+        "import sys; from onnxtweak.cli.main import main;"
+        f"assert main(['evaluate', {model!r}, '-d', {data!r}, '-q']) == 0;"
+        "print(*({'numba', 'onnxtweak.method.fit.fit', 'onnxtweak.method.augment'} & {*sys.modules}))"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.splitlines()[-1] == ""

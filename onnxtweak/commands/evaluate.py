@@ -19,11 +19,10 @@ from onnxtweak.model.file.model_file import ModelSource
 from onnxtweak.quantities import number_of
 from onnxtweak.results import Evaluation
 from onnxtweak.settings import DataSettings, EngineSettings, OutputSettings, TapSettings, TargetSettings
-from onnxtweak.stages.boxes.measure import FoundObjects, box_readings, box_targets
+from onnxtweak.stages.boxes.measure import FoundObjects, box_readings, box_targets, require_measured_whole
 from onnxtweak.stages.check_paths import check_paths
 from onnxtweak.stages.lines.read_lines import line_readings
 from onnxtweak.stages.objects.doubts import doubt_about_boxes
-from onnxtweak.stages.objects.propose import require_measured_whole
 from onnxtweak.stages.open_job import Job, open_whole
 from onnxtweak.stages.preprocessing_check import doubts
 from onnxtweak.types import Progress, silent

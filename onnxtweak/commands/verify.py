@@ -28,6 +28,7 @@ from onnxtweak.other_answers import RuntimeRun
 from onnxtweak.patch import Patch
 from onnxtweak.results import Verified
 from onnxtweak.settings import DataSettings, EngineSettings, HeadWord
+from onnxtweak.stages.boxes.measure import require_measured_whole
 from onnxtweak.stages.checks import (
     MANY,
     as_subject,
@@ -46,7 +47,6 @@ from onnxtweak.stages.judge_promises import changes_by
 from onnxtweak.stages.lines.read_lines import ShownBeside, changes_of_lines, said_of_lines
 from onnxtweak.stages.lists.count_outcome import check_listed
 from onnxtweak.stages.objects.outcome import boxes_verified
-from onnxtweak.stages.objects.propose import require_measured_whole
 from onnxtweak.stages.on_samples.accuracy_check import check_accuracy, recorded_targets
 from onnxtweak.stages.on_samples.simulation_check import check_simulation
 from onnxtweak.stages.open_job import Job, model_ref, open_whole

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 
@@ -21,10 +23,9 @@ def _numpy(settings: EngineSettings) -> Backend:
 
 
 def _numba(settings: EngineSettings) -> Backend:
-    from onnxtweak.theta.numba.backend import NumbaBackend
-    from onnxtweak.theta.numba.compiled import compilable
+    from onnxtweak.theta.numba_backend import NumbaBackend
 
-    if not compilable():
+    if _forbids_compiling():
         if settings.backend == "numba":
             raise MachineError(
                 "Numba does not compile where NUMBA_DISABLE_JIT is set",
@@ -36,6 +37,15 @@ def _numba(settings: EngineSettings) -> Backend:
         )
         return _numpy(settings)
     return NumbaBackend(settings.cores)
+
+
+def _forbids_compiling() -> bool:
+    """Whether Numba compiles nothing here. It is loaded only where somebody may have said so."""
+    if os.environ.get("NUMBA_DISABLE_JIT", "0") == "0" and not Path(".numba_config.yaml").exists():
+        return False
+    from onnxtweak.theta.numba.compiled import compilable
+
+    return not compilable()
 
 
 def _cupy(settings: EngineSettings) -> Backend:

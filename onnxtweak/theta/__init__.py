@@ -5,7 +5,8 @@ state           chunk, combine, finish: what is kept per neuron and target betwe
 survivors       ratios that may still count, so that no second sweep is needed
 backend         what every back end must do: a Protocol
 numpy_backend   the back end in NumPy, which specifies all others
-numba           on the CPU, compiled
+numba_backend   the one that is compiled, which loads Numba when it is needed
+numba           its folds
 cupy            on a GPU
 threads         a kernel's range shared among threads
 line_search     the exact best weight along one direction

@@ -8,8 +8,8 @@ import numpy as np
 import onnxtweak.cli.main  # noqa: F401
 from onnxtweak import commands
 from onnxtweak.engine.backends import folds_correctly
-from onnxtweak.theta.numba.backend import NumbaBackend
 from onnxtweak.theta.numba.survivor_kernels import keep_beyond
+from onnxtweak.theta.numba_backend import NumbaBackend
 
 with contextlib.suppress(ImportError):  # the extra `dask` is not installed
     import distributed  # noqa: F401

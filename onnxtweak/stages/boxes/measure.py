@@ -17,10 +17,11 @@ from onnxtweak.errors import UsageError
 from onnxtweak.goal import find_targets
 from onnxtweak.metric.bootstrap import drawn_together, interval
 from onnxtweak.metric.kinds import known_means
-from onnxtweak.settings import TargetSettings
+from onnxtweak.settings import DataSettings, TargetSettings
 from onnxtweak.types import BoxMetrics, MetricReading
 
 RESAMPLES = 300
+NOT_BY_GROUPS = "average precision is not measured by groups yet: give the pictures of one group at a time"
 SURE = 0.25  # the score from which a box is usually shown
 OVERALL, STRICT = ("map50", "mAP50"), ("map50-95", "mAP50-95")
 
@@ -99,3 +100,9 @@ def box_targets(settings: TargetSettings, names: Sequence[str], base: BoxMetrics
         order = seen[np.argsort(base.per_class[seen], kind="stable")]
         return np.sort(order[: settings.worst])
     return find_targets(settings, names, seen, seen)
+
+
+def require_measured_whole(data: DataSettings) -> None:
+    """Raise UsageError where groups of samples should be measured."""
+    if data.by:
+        raise UsageError("not possible for a detector yet", where=f"--by {data.by[0]}", hint=NOT_BY_GROUPS)

@@ -11,6 +11,7 @@ from onnxtweak.errors import UsageError
 from onnxtweak.method.fit.boxes import AnchorJudge, fit_boxes
 from onnxtweak.method.fit.learning import Learning
 from onnxtweak.settings import DataSettings, FitSettings, TapSettings, TargetSettings
+from onnxtweak.stages.boxes.measure import NOT_BY_GROUPS, require_measured_whole
 from onnxtweak.stages.choose_neurons import choose_neurons
 from onnxtweak.stages.gather import gather_tables, learning_samples
 from onnxtweak.stages.objects.anchors import goal_of_boxes
@@ -43,12 +44,11 @@ def propose_boxes(
     )
 
 
-_BY_GROUPS = "average precision is not measured by groups yet: give the pictures of one group at a time"
 _FEW = "`join -n` and `retrain -n` give a class few synapses"
 # What `fit` cannot do for a detector, and what to do instead.
 _INSTEAD = {
     "--metric": "leave it out: classes are raised by their average precision",
-    "--slice": _BY_GROUPS,
+    "--slice": NOT_BY_GROUPS,
     "--budget": _FEW,
     "--synapses": _FEW,
     "--certify": "leave it out: what is left after suppression is no decision of single anchors",
@@ -70,12 +70,6 @@ def require_of_boxes(data: DataSettings, settings: FitSettings) -> None:
         if given:
             raise UsageError("not possible for a detector yet", where=option, hint=_INSTEAD[option])
     require_measured_whole(data)
-
-
-def require_measured_whole(data: DataSettings) -> None:
-    """Raise UsageError where groups of samples should be measured."""
-    if data.by:
-        raise UsageError("not possible for a detector yet", where=f"--by {data.by[0]}", hint=_BY_GROUPS)
 
 
 def _judge(job: Job, learning: Learning) -> AnchorJudge:

@@ -1,7 +1,7 @@
 """Theta on the CPU, compiled by Numba.
 
 compiled           how loops become machine code, and where it is kept
-backend            the folds, and the back end that the engine opens
+backend            the folds
 limits             the fold of limits: each value is read once
 limit_loops        its loops over samples and neurons
 pruned_limits      the same where most samples can no longer raise any limit

@@ -1,4 +1,4 @@
-"""How are theta's folds done on the CPU? Compiled by Numba; their contract is `numpy_backend`'s.
+"""How are theta's folds done on the CPU? Compiled by Numba; their contract is `theta.numpy_backend`'s.
 
 `pool` : threads that share the neurons; None: this thread alone.
 """
@@ -6,17 +6,16 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 
 import numpy as np
 
-from onnxtweak.theta.backend import CpuBackend, Found
+from onnxtweak.theta.backend import Found
 from onnxtweak.theta.numba.count_loops import TILE, by_target, count_tiles, find_in_tiles, sum_tiles
 from onnxtweak.theta.numba.limits import fold_few, fold_limits, is_few
 from onnxtweak.theta.numba.simd import flat
 from onnxtweak.theta.threads import share_out
 
-__all__ = ["NumbaBackend", "find_survivors", "fold_limits", "fold_samples", "fold_sums", "fold_wanted"]
+__all__ = ["find_survivors", "fold_limits", "fold_samples", "fold_sums", "fold_wanted"]
 
 
 def fold_samples(
@@ -82,17 +81,3 @@ def find_survivors(
     parts = share_out(find_in_tiles, work, -(-neurons // TILE), pool if len(rows) else None)
     target, neuron, ratio = (np.concatenate(column) for column in zip(*parts, strict=True))
     return target, neuron, ratio
-
-
-class NumbaBackend(CpuBackend):
-    """`theta.backend.Backend` in Numba, with threads of its own."""
-
-    name = "numba"
-
-    def __init__(self, threads: int) -> None:
-        pool = ThreadPoolExecutor(threads, thread_name_prefix="theta")
-        self.fold_limits = partial(fold_limits, pool=pool)
-        self.fold_samples = partial(fold_samples, pool=pool)
-        self.fold_sums = partial(fold_sums, pool=pool)
-        self.fold_wanted = partial(fold_wanted, pool=pool)
-        self.find_survivors = partial(find_survivors, pool=pool)
