@@ -10,6 +10,7 @@ import onnxtweak
 from onnxtweak import commands
 from onnxtweak.errors import DataError, ModelError
 from onnxtweak.settings import DataSettings, EngineSettings
+from tests.support.forked import forked_workers
 from tests.support.nets import NetBuilder, cnn3, mlp, random_inputs, transformer
 from tests.support.own_answers import Trial, try_out
 
@@ -125,7 +126,8 @@ def test_workers_run_one_at_a_time_too(tmp_path):
     try_out(Trial(proto, apart=True), _rows(proto), tmp_path, methods=("join",))
     alone = (tmp_path / "join.onnx").read_bytes()
     (tmp_path / "join.onnx").unlink()
-    try_out(Trial(proto, apart=True), _rows(proto), tmp_path, methods=("join",), workers=2)
+    with forked_workers():
+        try_out(Trial(proto, apart=True), _rows(proto), tmp_path, methods=("join",), workers=2)
     assert (tmp_path / "join.onnx").read_bytes() == alone
 
 

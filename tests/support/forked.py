@@ -11,7 +11,8 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from multiprocessing import forkserver
 from pathlib import Path
@@ -85,6 +86,16 @@ def context():
         else:
             os.environ["PYTHONPATH"] = before
     return server
+
+
+@contextmanager
+def forked_workers() -> Iterator[None]:
+    """The worker processes that Dask starts inside are forked from that one as well."""
+    from dask import config
+
+    context()
+    with config.set({"distributed.worker.multiprocessing-method": "forkserver"}):
+        yield
 
 
 def _run(code: str, arguments: list[str], environment: dict[str, str], cwd: str, said: str) -> None:
