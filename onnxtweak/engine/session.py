@@ -176,7 +176,8 @@ def session_of(
     data = model.SerializeToString() if isinstance(model, ModelProto) else model
     if len(data) > _KEPT_BYTES or values * samples > _KEPT_VALUES or file.external:
         opened = open_session(data, file.folder, settings, file.path, stores=values <= _RETURNS)
-        malloc_trim()
+        if values:  # a pass, which may take long: for a look it would not pay
+            malloc_trim()
         return opened
     kept = _KEPT.setdefault(file, {})
     # Threads must not share a session, see there.
