@@ -11,7 +11,18 @@ from onnxtweak.method.metrics import metric_change
 from onnxtweak.metric.asked import metric_of
 from onnxtweak.metric.kinds import Predictions
 from onnxtweak.stages.judge_promises import Shown, answer_of, depend_on_groups, judge_promises, learnt_on
-from onnxtweak.verdict import COPY, KEPT, NOT_KEPT, NOT_SHOWN
+from onnxtweak.verdict import (
+    BASE,
+    COPY,
+    KEPT,
+    NOT_KEPT,
+    NOT_SHOWN,
+    Promise,
+    _state,
+    group_changes,
+    of_listed,
+    with_listed,
+)
 from tests.support.results import a_verdict
 
 MANY = (1000, 1000, 1000)
@@ -91,6 +102,9 @@ def test_of_many_classes_at_their_limit_hardly_ever_one_looks_ruined():
     [((0, 0, 50), (0, 0, 5), KEPT), ((0, 0, 5), (0, 0, 50), NOT_KEPT), ((0, 0, 9), (0, 0, 8), NOT_SHOWN),
      ((90, 0, 5), (5, 0, 5), KEPT),  # as many targets, and surely more of all samples
      ((0, 0, 50), (200, 0, 5), NOT_SHOWN),  # the targets are paid for
+     ((30, 0, 50), (60, 0, 5), KEPT), ((60, 0, 5), (30, 0, 50), NOT_KEPT),  # overall it may be chance
+     ((90, 0, 4), (5, 0, 6), NOT_SHOWN), ((5, 0, 6), (90, 0, 4), NOT_SHOWN),  # targets go the other way
+     ((200, 0, 5), (0, 0, 50), NOT_SHOWN),
      ((5, 0, 5), (90, 0, 5), NOT_KEPT)],
 )  # fmt: skip
 def test_a_bias_is_the_rival(ahead, behind, state):
@@ -340,3 +354,97 @@ def test_a_metric_of_decisions_keeps_the_drops_beside_it():
     same = by_metric("f1", better, better)
     assert promise(same, "metric").state == NOT_SHOWN and promise(same, "metric").interval == (0, 0)
     assert promise(by_metric("f1", better, detected(1.0, 1.0)), "metric").state == NOT_KEPT
+
+
+@pytest.mark.parametrize(
+    ("interval", "state"),
+    [((-5.0, 9.0), KEPT), ((-5.1, 9.0), NOT_SHOWN), ((-9.0, -5.0), NOT_SHOWN), ((-9.0, -5.1), NOT_KEPT),
+     ((-5.0, -5.0), KEPT), (None, NOT_SHOWN)],
+)  # fmt: skip
+def test_a_limit_that_is_just_reached_is_kept(interval, state):
+    assert _state(interval, -5.0) == state
+
+
+def test_promises_say_how_much_may_be_lost_and_has_to_be_gained():
+    def asked(name, **given):
+        found = promise(a_verdict((0, 0, 60), (0, 0, 0), MANY, **given), name)
+        return found.asked, found.limit
+
+    assert asked("overall") == ("overall accuracy kept", 0)
+    assert asked("overall", overall=2.5) == ("overall loses at most 2.5 points", -2.5)
+    assert asked("overall", overall=-2.5) == ("overall gains at least 2.5 points", 2.5)
+    assert asked("targets", overall=-2.5) == ("better on cat", 0)
+    everyone = {"targets": (0, 1, 2)}
+    assert asked("targets", overall=-2.5, **everyone) == ("overall gains at least 2.5 points", 2.5)
+    assert asked("targets", overall=2.5, **everyone) == ("overall accuracy up", 0)
+    assert {p.name for p in a_verdict(samples=MANY, targets=()).promises} == {"overall"}
+
+
+@pytest.mark.parametrize(
+    ("broken", "samples", "detail"),
+    [((150, 150, 0), MANY, "2 classes lost more, beyond chance"),
+     ((150, 0, 0), MANY, ""), ((0, 0, 0), MANY, ""),
+     ((3, 0, 0), (10, 1000, 1000), "1 of 3 classes has too few samples to tell"),
+     ((3, 0, 0), (10, 10, 1000), "2 of 3 classes have too few samples to tell")],
+)  # fmt: skip
+def test_how_many_classes_lost_or_cannot_be_told_is_said(broken, samples, detail):
+    assert promise(a_verdict((0, 0, 60), broken, samples, each=5.0), "classes").detail == detail
+
+
+def test_the_worst_class_is_the_one_that_is_surely_beyond_its_limit():
+    """Of many samples some are surely lost, but within the limit; of few more, which may be chance."""
+    broken, samples = (30, 2, 0), (1000, 20, 1000)
+    assert a_verdict((0, 0, 9), broken, samples).worst.name == "ant"
+    assert a_verdict((0, 0, 9), broken, samples, each=5.0).worst.name == "bee"
+    nobody = a_verdict((0, 0, 0), (0, 0, 0), (0, 0, 0), each=5.0)
+    assert nobody.worst is None and {p.name for p in nobody.promises} == {"targets", "bias"}
+
+
+def test_of_many_targets_a_few_are_named_and_of_one_nothing_but_its_change():
+    names, samples = tuple("abcdef"), (100,) * 6
+    for targets, said in (((1, 2, 3), "b, c, d"), ((1, 2, 3, 4), "b, c, d and 1 more")):
+        found = promise(a_verdict((0,) * 6, (9,) * 6, samples, targets=targets, names=names), "targets")
+        assert found.asked == f"better on {said}"
+        assert found.detail == f"{len(targets)} of {len(targets)} targets fell: {said}"
+    assert promise(a_verdict((0, 0, 0), (0, 0, 9), MANY), "targets").detail == ""
+
+
+@pytest.mark.parametrize(
+    ("ahead", "behind", "detail"),
+    [((0, 0, 50), (80, 0, 5), "overall -1.2 points against it"),
+     ((30, 0, 30), (0, 0, 0), "overall +2.0 points"), ((0, 1, 0), (0, 0, 0), "")],
+)  # fmt: skip
+def test_what_a_bias_costs_or_gains_overall_is_said(ahead, behind, detail):
+    found = promise(a_verdict((0, 0, 60), (0, 0, 5), MANY, ahead=ahead, behind=behind), "bias")
+    assert found.detail.startswith(detail) and bool(found.detail) == bool(detail)
+    nobody = a_verdict((9, 0, 0), (0, 0, 0), (1000, 1000, 0), ahead=(90, 0, 0), behind=(0, 0, 0))
+    assert (promise(nobody, "bias").state, promise(nobody, "bias").change) == (KEPT, None)
+
+
+def test_the_group_that_is_wanted_is_not_among_those_that_may_not_lose():
+    verdict = sliced((-20, 0, 1))
+    assert promise(verdict, "groups").state == KEPT and promise(verdict, "targets").state == NOT_KEPT
+    assert [(g.name, g.before, g.after) for g in verdict.groups] == [
+        ("oslo", 0.99, 1.0), ("kyoto", 1.0, 0.8), ("lima", 1.0, 1.0),
+    ]  # fmt: skip
+    assert group_changes(None) == []
+
+
+def of_samples(state):
+    return Promise("lock", "no lock-sample broken", state, 0.0, 0.0, None, 4)
+
+
+def test_promises_about_listed_samples_stand_among_the_others():
+    verdict = a_verdict((0, 0, 60), (0, 0, 0), MANY)
+    assert with_listed(verdict, ()) is verdict and verdict.state == KEPT
+    found = with_listed(verdict, [of_samples(KEPT), of_samples(NOT_KEPT)])
+    assert found.state == NOT_KEPT == found.promises[0].state
+    assert [p.state for p in found.promises[1:]] == [KEPT] * (1 + len(verdict.promises))
+
+
+def test_listed_samples_alone_show_nothing_of_others():
+    assert of_listed(BASE, 4, [of_samples(KEPT)]).state == COPY
+    for answer, state in (("fit", KEPT), (BASE, NOT_KEPT)):
+        found = of_listed(answer, 4, [of_samples(state)])
+        assert (found.answer, found.state, found.samples, found.split) == (answer, state, 4, "listed")
+        assert "there are no other samples" in found.cautions[0]
