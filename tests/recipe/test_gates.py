@@ -118,3 +118,54 @@ def test_confidence_in_harm_is_no_confidence():
 def test_nothing_lost_has_no_minus_sign():
     (found,) = asked({**MADE, "after": MADE["before"]}, max_overall_drop=0.5)
     assert str(found["measured"]) == "0.0"
+
+
+@pytest.mark.parametrize(
+    ("rate", "limit", "at_most", "excess"),
+    [(0.03, 0.01, True, 2.0), (0.85, 0.9, False, 5.0), (0.95, 0.9, False, -5.0), (None, 0.9, False, 0.0)],
+)
+def test_a_limit_is_exceeded_from_its_own_side(rate, limit, at_most, excess):
+    metric = {"gain": 1.0, "limit": limit, "at_most": at_most, "after": {"at_cut": {"rate": rate}}}
+    (found,) = asked({**MADE, "metric": metric}, max_limit_excess=1.0)
+    assert found["measured"] == pytest.approx(excess) and found["passed"] == (excess < 1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "gates"),
+    [
+        ({"metric": None}, {"max_limit_excess": 99, "min_metric_gain": -99}),
+        ({"metric": {"gain": 1.0, "after": {"at_cut": None}}}, {"max_limit_excess": 99}),
+        ({"after": {"overall": None, "target": None}}, {"min_target_gain": -99, "max_overall_drop": 99}),
+        ({"before": {"per_class": [None, 0.5]}, "after": {"per_class": [0.5, None]}}, {"max_class_drop": 99}),
+        ({"evidence": {"latency": {}}}, {"max_latency_increase": 99}),
+    ],
+)
+def test_a_figure_that_is_missing_on_one_side_is_none(changes, gates):
+    found = asked({**MADE, **changes, "before": {**MADE["before"], **changes.get("before", {})}}, **gates)
+    assert [(gate["measured"], gate["passed"]) for gate in found] == [(None, False)] * len(gates)
+
+
+def test_a_class_without_a_sample_on_either_side_is_left_out():
+    after = {**MADE["after"], "per_class": [None, 0.65, 0.5]}
+    (found,) = asked({**MADE, "after": after}, max_class_drop=5.1)
+    assert found["measured"] == pytest.approx(5.0) and found["passed"]
+
+
+def test_of_several_groups_that_were_wanted_the_least_gain_counts():
+    groups = [{"name": "a", "wanted": True, "change": change} for change in (3.0, 7.0)]
+    (found,) = asked({**MADE, "verdict": {"promises": [], "groups": groups}}, min_slice_gain=5.0)
+    assert found["measured"] == 3 and not found["passed"]
+
+
+@pytest.mark.parametrize("gate", ["max_lock_broken", "max_keep_changed"])
+def test_a_limit_of_one_or_none_is_a_count_and_a_share_lies_between(gate):
+    role = "lock" if "lock" in gate else "keep"
+    result = {**MADE, "listed": {role: {"right": 400, "broken": 4}}}
+    assert [asked(result, **{gate: limit})[0]["measured"] for limit in (0, 1, 0.5)] == [4, 4, 0.01]
+    nobody = {**MADE, "listed": {role: {"right": 0, "broken": 0}}}
+    assert asked(nobody, **{gate: 0.5})[0]["measured"] == 0
+
+
+def test_as_many_fixed_as_broken_are_no_confidence():
+    (found,) = asked({**MADE, "fixed": 10, "broken": 10, "mcnemar_p": 0.1}, min_mcnemar=0.5)
+    assert found["measured"] == 0 and not found["passed"]
