@@ -101,6 +101,22 @@ def test_suppression_keeps_the_best_of_each_class():
     assert box.tolist() == [boxes[1].tolist(), boxes[2].tolist(), boxes[0].tolist()]
 
 
+def test_a_box_that_is_left_out_leaves_others_and_does_not_come_back():
+    """The second overlaps the first; the fourth overlaps the second alone, and stays."""
+    boxes = np.array([BOX, BOX + np.array([2, 0, 2, 0]), BOX + 30, BOX + np.array([4, 0, 4, 0])], np.float32)
+    scores = np.array([[0.9], [0.7], [0.8], [0.6]])
+    number, score, _ = suppressed(boxes, scores)
+    assert number.tolist() == [0, 0, 0] and score.tolist() == [0.9, 0.8, 0.6]
+
+
+def test_of_many_boxes_a_hundred_are_left_and_none_that_cannot_matter():
+    apart = BOX + 20 * np.arange(104)[:, None]
+    scores = np.linspace(0.9, 0.1, 104)[:, None]
+    assert len(suppressed(apart, scores)[0]) == 100
+    scores[50:, 0] = [0.001] * 27 + [0.002] * 27
+    assert suppressed(apart, scores)[1].min() == 0.002 and len(suppressed(apart, scores)[0]) == 77
+
+
 def drawn(seed, samples=20, classes=3):
     """Objects, and what is found of them: moved, missed, of another class, and made up."""
     rng, truth, rows = np.random.default_rng(seed), [], []
