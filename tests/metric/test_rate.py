@@ -105,3 +105,53 @@ def test_samples_that_belong_together_count_for_fewer(words):
     alone, together, naive = metric.cut(one.Z, one.labels, LEVEL), metric.cut(*many, rows), metric.cut(*many)
     assert together == pytest.approx(alone, abs=0.06)
     assert naive < min(alone, together) - 0.02
+
+
+def falling(*positive: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Logits and labels by falling score, one less each time."""
+    score = np.arange(len(positive), 0, -1, dtype=np.float32)
+    return np.column_stack([np.zeros_like(score), score]), np.array(positive, np.int64)
+
+
+def test_a_cut_lies_halfway_behind_the_last_sample_that_is_allowed():
+    metric = metric_of("recall@fpr=0.2", NAMES)
+    allowed = most_allowed(50, 0.2, LEVEL)
+    assert 0 < allowed < 10
+    assert metric.cut(*falling(*[1] * 5, *[0] * 50), LEVEL) == 50 - allowed + 0.5
+    assert metric.cut(*falling(*[1] * 5, *[0] * 4), LEVEL) is None
+    few = next(n for n in range(1, 50) if most_allowed(n, 0.2, LEVEL) == 0)
+    assert metric.cut(*falling(*[1] * 5, *[0] * few), LEVEL) == few + 0.5
+    # Where the best sample is a false alarm, and none is allowed, nothing is taken.
+    assert metric.cut(*falling(*[0] * few, *[1] * 5), LEVEL) == few + 5 + 1
+    assert metric.cut(np.zeros((0, 2)), np.zeros(0, np.int64), LEVEL) is None
+
+
+def test_a_cut_of_a_precision_lies_behind_the_last_positive_that_is_precise():
+    metric = metric_of("recall@precision=0.5", NAMES)
+    assert metric.cut(*falling(*[1] * 20, 0, 1, *[0] * 40), LEVEL) == 40.5
+    assert metric.cut(*falling(*[1] * 20), LEVEL) == 0  # all are taken
+    assert metric.cut(*falling(*[0] * 40, *[1] * 20), LEVEL) is None
+
+
+def test_equal_scores_are_not_parted_by_a_cut():
+    Z, labels = falling(*[1] * 5, *[0] * 50)
+    allowed = most_allowed(50, 0.2, LEVEL)
+    Z[5 + allowed - 1 : 5 + allowed + 1, 1] = 50 - allowed + 0.5  # the last allowed, and the next
+    assert metric_of("recall@fpr=0.2", NAMES).cut(Z, labels, LEVEL) == 50 - allowed + (2 + 0.5) / 2
+
+
+@pytest.mark.parametrize(("words", "base", "share"), [("fpr=0.4", 5, 0.5), ("precision=0.6", 3, 0.5)])
+def test_decisions_at_a_models_own_cut(words, base, share):
+    labels, predicted = np.array([0] * 5 + [1] * 4), np.array([1, 0, 0, 0, 0, 1, 1, 0, 0])
+    made = Predictions(labels, predicted, np.zeros((9, 2)))
+    assert metric_of(f"recall@{words}", NAMES).at_cut(made) == (share, 1, base)
+    nobody = Predictions(labels[:4], predicted[:4], np.zeros((4, 2)))
+    assert np.isnan(metric_of(f"recall@{words}", NAMES).at_cut(nobody)[0])
+
+
+def test_just_enough_samples_are_enough():
+    metric = metric_of("recall@fpr=0.01", NAMES)
+    require_samples(metric, np.array([0] * 100 + [1]), "test")
+    with pytest.raises(DataError, match="99 test samples of class 0 are too few"):
+        require_samples(metric, np.array([0] * 99 + [1]), "test")
+    require_samples(metric_of("recall@precision=0.9", NAMES), np.array([0, 1]), "test")
