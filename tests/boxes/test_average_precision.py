@@ -117,6 +117,15 @@ def test_of_many_boxes_a_hundred_are_left_and_none_that_cannot_matter():
     assert suppressed(apart, scores)[1].min() == 0.002 and len(suppressed(apart, scores)[0]) == 77
 
 
+def test_what_is_found_from_a_score_and_in_a_sample():
+    parts = [(np.array(number), np.array(score), np.array([BOX] * len(number))) for number, score in (
+        ([1, 0], [0.5, 0.4]), ([], []), ([2], [0.9]))]  # fmt: skip
+    every = Detections.joined([(number, score, box.reshape(-1, 4)) for number, score, box in parts])
+    assert every.sample.tolist() == [0, 0, 2] and every.samples == 3
+    assert every.from_score(0.5).score.tolist() == [0.5, 0.9] and every.from_score(0.5).samples == 3
+    assert [every.within(sample)[0].tolist() for sample in range(3)] == [[1, 0], [], [2]]
+
+
 def drawn(seed, samples=20, classes=3):
     """Objects, and what is found of them: moved, missed, of another class, and made up."""
     rng, truth, rows = np.random.default_rng(seed), [], []
