@@ -10,17 +10,21 @@ from onnxtweak.head import Decisions
 from onnxtweak.method.metrics import metric_change
 from onnxtweak.metric.asked import metric_of
 from onnxtweak.metric.kinds import Predictions
+from onnxtweak.sample_counts import SampleCounts
 from onnxtweak.stages.judge_promises import Shown, answer_of, depend_on_groups, judge_promises, learnt_on
+from onnxtweak.types import AtCut, MetricChange, MetricReading
 from onnxtweak.verdict import (
     BASE,
     COPY,
     KEPT,
     NOT_KEPT,
     NOT_SHOWN,
+    Asked,
     Promise,
     _state,
     group_changes,
     of_listed,
+    reached,
     with_listed,
 )
 from tests.support.results import a_verdict
@@ -448,3 +452,55 @@ def test_listed_samples_alone_show_nothing_of_others():
         found = of_listed(answer, 4, [of_samples(state)])
         assert (found.answer, found.state, found.samples, found.split) == (answer, state, 4, "listed")
         assert "there are no other samples" in found.cautions[0]
+
+
+def by_reading(
+    rate=0.03, interval=(0.02, 0.06), answer="fit", sign=1, gain=(2.0, (0.5, 3.5)), over=None, **limit
+):
+    """The promises where a metric was the goal, of figures made up. rate : at the cut; None: no limit."""
+    cut = None if rate is None else AtCut(0.75, rate, interval, 12, 400, True)
+    before = MetricReading("m", "some metric", 0.25, None, sign)
+    after = MetricReading("m", "some metric", 0.5, None, sign, cut)
+    change = MetricChange(before, after, before, *gain, *(over or gain), "at most so much", **limit)
+    asked, none = Asked(np.arange(3), 100.0, None, metric=change), np.zeros(3, np.int64)
+    counts = SampleCounts(np.array(MANY), none, none, none, none)
+    return reached(answer, "test", ("ant", "bee", "cat"), asked, counts, ()).promises
+
+
+@pytest.mark.parametrize(
+    ("limit", "at_most", "ends", "state"),
+    [(0.05, True, (2.0, -1.0, 3.0), NOT_SHOWN), (0.06, True, (3.0, 0.0, 4.0), KEPT),
+     (0.01, True, (-2.0, -5.0, -1.0), NOT_KEPT), (0.02, False, (1.0, 0.0, 4.0), KEPT),
+     (0.07, False, (-4.0, -5.0, -1.0), NOT_KEPT)],
+)  # fmt: skip
+def test_how_far_a_rate_is_on_the_right_side_of_its_limit(limit, at_most, ends, state):
+    (found,) = (p for p in by_reading(limit=limit, at_most=at_most) if p.name == "limit")
+    assert (found.change, *found.interval) == pytest.approx(ends, abs=1e-9) and found.samples == 400
+    assert found.detail == "3.00 % as measured, 12 false alarms among 400 samples; recall 75.0 %"
+    assert found.asked == "at most so much"
+    if abs(found.interval[0]) > 1e-9:  # what just reaches it may miss it by a rounding
+        assert found.state == state
+
+
+@pytest.mark.parametrize(
+    ("gain", "state"),
+    [((2.0, (0.5, 3.5)), KEPT), ((2.0, (0.0, 3.5)), NOT_SHOWN), ((-2.0, (-3.5, 0.0)), NOT_SHOWN),
+     ((-2.0, (-3.5, -0.5)), NOT_KEPT), ((2.0, None), NOT_SHOWN)],
+)  # fmt: skip
+def test_a_metric_is_better_where_no_resample_says_otherwise(gain, state):
+    for sign, way in ((1, "up"), (-1, "down")):
+        other = (1.0, (0.5, 1.5))
+        metric, bias = sorted(by_reading(None, gain=gain, over=other, sign=sign), key=lambda p: p.name)[::-1]
+        assert (metric.name, metric.asked, metric.state) == ("metric", f"some metric {way}", state)
+        assert (metric.change, metric.interval, metric.samples) == (*gain, 3000)
+        assert metric.detail == "25.0 -> 50.0 per 100 samples (m)"
+        assert (bias.name, bias.state, bias.change) == ("bias", KEPT, 1.0)
+        assert [p.state for p in by_reading(None, over=gain) if p.name == "bias"] == [state]
+
+
+def test_biases_are_not_promised_to_beat_themselves_nor_to_change_an_order_of_scores():
+    def names(**given):
+        return {p.name for p in by_reading(answer="bias", **given)}
+
+    assert (names(), names(rate=None)) == ({"limit"}, {"metric"})
+    assert {p.name for p in by_reading(interval=None)} == {"metric", "bias"}
