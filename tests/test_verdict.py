@@ -10,7 +10,7 @@ from onnxtweak.head import Decisions
 from onnxtweak.method.metrics import metric_change
 from onnxtweak.metric.asked import metric_of
 from onnxtweak.metric.kinds import Predictions
-from onnxtweak.sample_counts import SampleCounts
+from onnxtweak.sample_counts import LabelCounts, SampleCounts, SliceCounts
 from onnxtweak.stages.judge_promises import Shown, answer_of, depend_on_groups, judge_promises, learnt_on
 from onnxtweak.types import AtCut, MetricChange, MetricReading
 from onnxtweak.verdict import (
@@ -411,6 +411,7 @@ def test_of_many_targets_a_few_are_named_and_of_one_nothing_but_its_change():
         assert found.asked == f"better on {said}"
         assert found.detail == f"{len(targets)} of {len(targets)} targets fell: {said}"
     assert promise(a_verdict((0, 0, 0), (0, 0, 9), MANY), "targets").detail == ""
+    assert promise(a_verdict((0, 9, 9), (0, 0, 0), MANY, targets=(1, 2)), "targets").detail == ""
 
 
 @pytest.mark.parametrize(
@@ -448,6 +449,7 @@ def test_promises_about_listed_samples_stand_among_the_others():
 
 def test_listed_samples_alone_show_nothing_of_others():
     assert of_listed(BASE, 4, [of_samples(KEPT)]).state == COPY
+    assert of_listed(BASE, 4, [of_samples(KEPT), of_samples(NOT_KEPT)]).state == NOT_KEPT
     for answer, state in (("fit", KEPT), (BASE, NOT_KEPT)):
         found = of_listed(answer, 4, [of_samples(state)])
         assert (found.answer, found.state, found.samples, found.split) == (answer, state, 4, "listed")
@@ -504,3 +506,16 @@ def test_biases_are_not_promised_to_beat_themselves_nor_to_change_an_order_of_sc
 
     assert (names(), names(rate=None)) == ({"limit"}, {"metric"})
     assert {p.name for p in by_reading(interval=None)} == {"metric", "bias"}
+
+
+def test_groups_may_lose_anything_where_a_class_may_and_have_f1_where_there_are_several_labels():
+    none, samples, names = np.zeros(2, np.int64), np.array([50, 50]), ("kyoto", "oslo")
+    counts = SampleCounts(samples, none, np.array([40, 0]), none, none)
+    asked = Asked(np.arange(2), 100.0, None, SliceCounts("site", names, 1, samples, counts))
+    assert {p.name for p in reached("fit", "test", names, asked, counts, ()).promises} == {"targets", "bias"}
+    f1 = np.array([[0.5, 0.75], [0.25, 1.0], [0.5, 0.75]])
+    labels = LabelCounts(samples, none, none, none, none, f1, np.stack([f1, f1]), np.ones(2, bool))
+    found = group_changes(SliceCounts("site", names, 1, none, labels))
+    assert [(g.name, g.before, g.after, g.change, g.wanted) for g in found] == [
+        ("kyoto", 0.5, 0.25, -25.0, False), ("oslo", 0.75, 1.0, 25.0, True),
+    ]  # fmt: skip
