@@ -3,9 +3,10 @@
     python benchmarks/speed/small_fits.py --against REVISION [--rounds 5] [--threads 1]
 
 Ten fits as newcomers have them: 400 to 3,000 samples, 20 to 64 neurons, 3 to 10 classes, from table to patch
-(`method.fit.by_goal.fit_goal`). Both revisions run in processes of their own, fit by fit in turns, and the
-least seconds of the processor of all rounds count: on a busy machine any one reading may be far off. Ends
-with exit code 1 where the two do not find the same patch, to the last bit.
+(`method.fit.by_goal.fit_goal`); and two of detectors, for 2 of 20 classes. Both revisions run in processes of
+their own, fit by fit in turns, and the least seconds of the processor of all rounds count: on a busy machine
+any one reading may be far off. Ends with exit code 1 where the two do not find the same patch, to the last
+bit.
 """
 
 from __future__ import annotations
@@ -27,8 +28,12 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def fits() -> dict[str, Callable[[], str]]:
     """What each fit is called, and what runs it and gives the digest of its patch."""
+    from onnxtweak.boxes.truth import Truth
     from onnxtweak.goal import ResolvedGoal
+    from onnxtweak.head import ONE_LABEL, SEVERAL_LABELS, Head
+    from onnxtweak.method.fit.boxes import AnchorJudge, fit_boxes
     from onnxtweak.method.fit.by_goal import fit_goal
+    from onnxtweak.method.fit.fit import Fitted
     from onnxtweak.method.fit.learning import Learning
     from onnxtweak.method.table import Table
     from onnxtweak.metric.asked import metric_of
@@ -50,10 +55,29 @@ def fits() -> dict[str, Callable[[], str]]:
         goal = ResolvedGoal(np.array(targets), max_class_drop=FitSettings.max_class_drop, metric=asked)
         families = {"half": columns[: len(columns) // 2], "all": columns}
         learning = Learning(of, np.ones(len(of.labels), bool))
-        found = fit_goal(learning, families, goal, FitSettings(**settings))
+        return digest(fit_goal(learning, families, goal, FitSettings(**settings)))
+
+    def digest(found: Fitted) -> str:
         read, patch = found.patch
         arrays = [read, found.bias, *([] if patch is None else patch.arrays.values())]
         return hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
+
+    def fit_detector(head: Head) -> str:
+        """20 pictures with 50 anchors each, of which one in eight holds an object of 20 classes."""
+        rng, samples, classes = np.random.default_rng(0), np.repeat(np.arange(20), 50), 20
+        corner, size = rng.uniform(0, 80, (1000, 2)), rng.uniform(8, 20, (1000, 2))
+        box = np.concatenate([corner, corner + size], axis=1)
+        number = np.where(rng.random(1000) < 1 / 8, rng.integers(0, classes, 1000), classes)
+        marks = np.eye(classes + 1, dtype=np.int64)[number][:, : classes + (not head.several)]
+        T = rng.normal(size=(1000, 16)).astype(np.float32)
+        told = T @ rng.normal(size=(16, marks.shape[1]))
+        Z = (4 * marks - 3 + 1.5 * rng.normal(size=marks.shape) - 0.5 * told).astype(np.float32)
+        rows, there = np.column_stack([number, box]), number < classes
+        truth = Truth.of([rows[there & (samples == k)] for k in range(20)])
+        judge = AnchorJudge(head, truth, samples, np.arange(1000), box, np.ones(1000), Z)
+        learning = Learning(Table(T, Z, marks if head.several else number, samples), np.ones(1000, bool))
+        goal = ResolvedGoal(np.array([1, 4]), max_class_drop=FitSettings.max_class_drop, head=head)
+        return digest(fit_boxes(learning, {"all": np.arange(16)}, goal, FitSettings(hidden=0), judge))
 
     three, four, ten = table(400, 20, 3), table(1000, 25, 4), table(1500, 64, 10)
     nothing, many = table(600, 25, 4, 0.0), table(3000, 25, 4)
@@ -68,6 +92,8 @@ def fits() -> dict[str, Callable[[], str]]:
         "3,000 samples": lambda: fit(many, [0]),
         "1,500 samples, 64 neurons, 10 classes": lambda: fit(ten, [0, 1]),
         "the same, linear ": lambda: fit(ten, [0, 1], hidden=0),
+        "a detector with a sigmoid for each class": lambda: fit_detector(SEVERAL_LABELS),
+        "a detector with a softmax": lambda: fit_detector(ONE_LABEL),
     }
 
 
