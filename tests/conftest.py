@@ -10,6 +10,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from tests.support.coarse_searches import coarse_searches
 from tests.support.few_folds import three_folds
 from tests.support.short_trainings import short_trainings
 
@@ -90,13 +91,14 @@ def latency_in_few_turns() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def few_folds_and_iterations(request: pytest.FixtureRequest) -> Iterator[None]:
+def few_folds_and_steps(request: pytest.FixtureRequest) -> Iterator[None]:
     """A command does the same with three folds as with twenty, which the commands on the first pages have.
 
-    And with hidden layers that are trained for a moment: a test of what they learn trains them longer.
+    And with hidden layers that are trained for a moment: a test of what they learn trains them longer. And
+    with penalties and biases that are searched for in few steps.
     """
     if request.path.parent.name not in COMMANDS_RUN_IN:
         yield
         return
-    with three_folds(), short_trainings():
+    with three_folds(), short_trainings(), coarse_searches():
         yield
