@@ -179,20 +179,23 @@ def session_of(
         if values:  # a pass, which may take long: for a look it would not pay
             malloc_trim()
         return opened
-    kept = _KEPT.setdefault(file, {})
     # Threads must not share a session, see there.
     key = data, settings.threads, settings.device, settings.custom_ops, threading.get_ident()
-    session = kept.pop(key, None)  # the one used last stays the longest
+    with _LOCK:
+        kept = _KEPT.setdefault(file, {})
+        session = kept.pop(key, None)  # the one used last stays the longest
     if session is None:
         session = open_session(data, file.folder, settings, file.path, stores=False)
     if session.device == "cpu":
-        if len(kept) == _KEPT_SESSIONS:
-            kept.pop(next(iter(kept)), None)
-        kept[key] = session
+        with _LOCK:
+            while len(kept) >= _KEPT_SESSIONS:
+                del kept[next(iter(kept))]
+            kept[key] = session
     return session
 
 
 _KEPT: WeakKeyDictionary[ModelFile, dict[Any, Session]] = WeakKeyDictionary()
+_LOCK = threading.Lock()  # of what is kept: threads look at one file side by side
 
 
 def open_session(

@@ -1,9 +1,11 @@
 """Loading and running models, and the errors when that fails."""
 
 import gc
+import sys
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnxruntime as ort
@@ -82,6 +84,20 @@ def test_of_many_models_of_a_file_the_sessions_not_used_for_longest_are_given_up
     assert session_of(file, protos[0], CPU) is first
     session_of(file, protos[2], CPU)
     assert session_of(file, protos[0], CPU) is first and session_of(file, protos[1], CPU) is not second
+
+
+def test_threads_side_by_side_keep_no_more_sessions(saved, monkeypatch):
+    file, opened = saved(mlp()), SimpleNamespace(device="cpu")
+    monkeypatch.setattr(sessions, "open_session", lambda *_, **__: opened)
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            turns = [pool.submit(session_of, file, b"%d" % (turn % 11), CPU) for turn in range(2000)]
+        assert all(turn.result() is opened for turn in turns)
+    finally:
+        sys.setswitchinterval(usual)
+    assert len(sessions._KEPT[file]) == sessions._KEPT_SESSIONS
 
 
 def test_memory_is_returned_to_the_system_before_a_pass_where_that_or_the_model_is_large(saved, monkeypatch):
