@@ -68,7 +68,7 @@ def test_worked_example_of_figure_3_2():
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(tables)
 def test_signed_theta_is_brute_force(backend, table):
     V, Z, L = table
@@ -80,7 +80,7 @@ def test_signed_theta_is_brute_force(backend, table):
             assert (state.count_hi[i, m], state.count_lo[i, m]) == (expected.count_hi, expected.count_lo)
 
 
-@settings(max_examples=200)
+@settings(max_examples=80)
 @given(tables)
 def test_a_synapse_at_its_weight_fixes_its_count_and_breaks_nothing(table):
     V, Z, L = table
@@ -179,7 +179,7 @@ def test_an_unlimited_weight_is_capped():
     assert 2.0 < scores.weight[0] < 2.001  # the gap is 2
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(tables)
 def test_line_search_beats_every_grid_and_equals_re_evaluation(table):
     V, Z, L = table
@@ -211,7 +211,7 @@ def test_plateaus_with_equal_breakpoints_act_together():
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@settings(max_examples=80)
+@settings(max_examples=40)
 @given(tables, st.integers(1, 6))
 def test_survivors_count_as_a_second_sweep_does(backend, table, batch):
     V, Z, L = table
