@@ -25,6 +25,7 @@ import pytest
 from onnxtweak.cli.main import main
 from onnxtweak.engine.machine.single_thread import single_thread
 from tests.support.few_folds import three_folds
+from tests.support.few_ridges import few_ridges
 from tests.support.plain_session import plain_session
 from tests.support.short_trainings import short_trainings
 
@@ -157,7 +158,8 @@ def play(
         monkeypatch.setattr(kit, "data", fewer)
     monkeypatch.setattr(kit, "WORK", folder)
     trained = short_trainings() if quick else nullcontext()
-    with warnings.catch_warnings(), redirect_stdout(said), one_thread(), three_folds(), trained:
+    ridges = few_ridges() if quick else nullcontext()
+    with warnings.catch_warnings(), redirect_stdout(said), one_thread(), three_folds(), trained, ridges:
         warnings.simplefilter("ignore")  # of the libraries that train and export the scripts' models
         runpy.run_path(str(script))
     return _sections(said.getvalue(), calls)
