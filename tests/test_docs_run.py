@@ -19,9 +19,9 @@ import numpy as np
 import pytest
 
 from onnxtweak.cli.main import main
+from tests.support.coarse_searches import coarse_searches
 from tests.support.docs_files import write_docs_files
 from tests.support.few_folds import three_folds
-from tests.support.few_ridges import few_ridges
 from tests.support.plain_session import plain_session
 from tests.support.short_trainings import short_trainings
 
@@ -82,7 +82,7 @@ def test_commands_on_the_pages_work(page, furnished, tmp_path, monkeypatch):
             if page.name not in FIRST:
                 run.enter_context(three_folds())
                 run.enter_context(short_trainings())
-                run.enter_context(few_ridges())
+                run.enter_context(coarse_searches())
             run.enter_context(contextlib.redirect_stdout(out))
             run.enter_context(contextlib.redirect_stderr(err))
             code = main(given)

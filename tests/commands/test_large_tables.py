@@ -18,7 +18,7 @@ from onnxtweak.method.compare.methods import METHODS
 from onnxtweak.method.fit import metric_judge, weighted
 from onnxtweak.settings import DataSettings, EngineSettings, FitSettings, JoinSettings
 from onnxtweak.stages import gather
-from tests.support.few_ridges import few_ridges
+from tests.support.coarse_searches import coarse_searches
 from tests.support.rounded import rounded
 from tests.support.short_trainings import short_trainings
 from tests.support.weak_class import TARGET, carry_out, more_samples, weak_cnn
@@ -50,7 +50,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Of what is tried one after the other, a few are enough."""
     monkeypatch.setattr(metric_judge, "STRENGTHS", (1.0, 0.25))
     monkeypatch.setattr(weighted, "WEIGHTS", (2.0, 10.0))
-    with short_trainings(), few_ridges():
+    with short_trainings(), coarse_searches():
         yield
 
 

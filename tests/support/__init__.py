@@ -30,9 +30,8 @@ docs_files          the files that the commands in the documentation read
 served              commands of a shell script, carried out in the process of the test
 fed_maps            models that show scores and hidden maps just as they are fed
 few_folds           a fit on small tables with three folds, not ten or twenty
-few_ridges          a fit that tries three ridges, not up to fourteen
 short_trainings     a fit whose hidden layers are trained for a moment
-coarse_searches     a fit that tries few ridges and biases, and intervals of few resamples
+coarse_searches     a fit that tries half as many ridges and few biases, and intervals of few resamples
 forked              programs in processes of their own, forked from one that has loaded the package
 preloaded           what that one has loaded
 device_arrays       arrays with CuPy's manners, for learners on a GPU that is not there

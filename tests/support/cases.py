@@ -24,8 +24,8 @@ import pytest
 
 from onnxtweak.cli.main import main
 from onnxtweak.engine.machine.single_thread import single_thread
+from tests.support.coarse_searches import coarse_searches
 from tests.support.few_folds import three_folds
-from tests.support.few_ridges import few_ridges
 from tests.support.plain_session import plain_session
 from tests.support.short_trainings import short_trainings
 
@@ -158,8 +158,8 @@ def play(
         monkeypatch.setattr(kit, "data", fewer)
     monkeypatch.setattr(kit, "WORK", folder)
     trained = short_trainings() if quick else nullcontext()
-    ridges = few_ridges() if quick else nullcontext()
-    with warnings.catch_warnings(), redirect_stdout(said), one_thread(), three_folds(), trained, ridges:
+    searched = coarse_searches() if quick else nullcontext()
+    with warnings.catch_warnings(), redirect_stdout(said), one_thread(), three_folds(), trained, searched:
         warnings.simplefilter("ignore")  # of the libraries that train and export the scripts' models
         runpy.run_path(str(script))
     return _sections(said.getvalue(), calls)

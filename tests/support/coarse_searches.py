@@ -7,6 +7,9 @@ from contextlib import contextmanager
 
 import pytest
 
+from onnxtweak.method import match
+from onnxtweak.method.compare import controls
+from onnxtweak.method.compare import repair as repair_of_all
 from onnxtweak.method.fit import boxes, linear, small, weighted
 from onnxtweak.method.fit.several import weights
 from onnxtweak.method.listed import repair
@@ -29,6 +32,9 @@ def coarse_searches() -> Iterator[None]:
             patch.setitem(fit.__kwdefaults__, "ridges", _RIDGES)
         for fit in (small.fit_small, small.fit_targets):
             patch.setitem(fit.__kwdefaults__, "ridges", small.RIDGES[1:2])
+        patch.setattr(match, "_RIDGES", _RIDGES)
+        patch.setattr(controls, "RIDGES", _RIDGES)
+        patch.setitem(repair_of_all.repair.__kwdefaults__, "ridges", _RIDGES)
         patch.setattr(spared_classes, "_STEP", 0.5)
         patch.setattr(spared_classes, "_FINEST", 0.1)
         patch.setattr(bootstrap, "_MOST_DRAWN", 0)  # so that the fewest are
