@@ -17,7 +17,7 @@ demo: $(VENV)/.ready-cpu
 	$(PY) cli.py demo --force
 
 test: $(VENV)/.ready-dev
-	@echo "every test, on all cores: about five minutes on two idle ones"
+	@echo "every test, on all cores: about four minutes on two idle ones"
 	$(PY) -m pytest $(PYTEST_ARGS)
 
 lint: $(VENV)/.ready-dev

@@ -9,16 +9,20 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from threadpoolctl import threadpool_limits
 
 from tests.support.coarse_searches import coarse_searches
 from tests.support.few_folds import three_folds
 from tests.support.short_trainings import short_trainings
 
-# Workers share the cores. More threads of linear algebra than a worker has cores wait for one another, which
-# takes a sixth of the time. Read when NumPy is loaded, here and in programs that tests start.
-_SHARE = max((os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")), 1)
-for _library in ("OPENBLAS", "OMP", "MKL"):
-    os.environ.setdefault(f"{_library}_NUM_THREADS", str(_SHARE))
+# Processes share the cores. More threads of linear algebra than a process has cores wait for one another,
+# spinning: some fits take twice the time. NumPy is loaded here; programs that tests start read the variables.
+_WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
+if _WORKER:
+    _SHARE = max((os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"]), 1)
+    threadpool_limits(_SHARE, user_api="blas")
+    for _library in ("OPENBLAS", "OMP", "MKL"):
+        os.environ.setdefault(f"{_library}_NUM_THREADS", str(_SHARE))
 
 # A busy machine makes no test fail, and no run differs from the last.
 hypothesis.settings.register_profile("steady", deadline=None, derandomize=True)
@@ -29,7 +33,6 @@ COMMANDS_RUN_IN = {"api", "cli", "commands", "report", "stages"}  # folders of t
 
 
 # Of two processes that collect, one begins at the end: what one has compiled, the other reads when they meet.
-_WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
 _FROM_THE_END = int(_WORKER.removeprefix("gw") or 0) % 2 == 1
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 
 import numpy as np
@@ -18,6 +19,11 @@ from onnxtweak.settings import AugmentSettings
 
 def threads():
     return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+
+def test_processes_that_share_the_tests_share_the_cores():
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    assert max(threads()) <= max((os.cpu_count() or 1) // processes, 1)
 
 
 def test_one_thread_within_and_as_many_as_before_afterwards():
